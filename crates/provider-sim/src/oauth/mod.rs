@@ -1,0 +1,13 @@
+//! The OAuth 2.1 and OpenID Connect server.
+
+pub(crate) mod authorize;
+pub(crate) mod client_auth;
+mod consent_page;
+pub(crate) mod error;
+pub(crate) mod grants;
+pub(crate) mod keys;
+pub(crate) mod metadata;
+mod parameters;
+mod pkce;
+pub(crate) mod revoke;
+pub(crate) mod token;
