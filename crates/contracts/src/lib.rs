@@ -1,6 +1,12 @@
 //! What `proto/` generates, and nothing else: messages, clients, servers, and the descriptor set.
 
-#![allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, rustdoc::all)]
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::pedantic,
+    rustdoc::all
+)]
 
 /// The encoded `google.protobuf.FileDescriptorSet` of every contract, imports included.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/hawser.bin"));
@@ -16,7 +22,9 @@ macro_rules! package {
 }
 
 pub mod hawser {
-    package!(broker, common, directory, ingest, operations, scheduler, vault);
+    package!(
+        broker, common, directory, ingest, operations, scheduler, vault
+    );
 }
 
 pub use hawser::*;

@@ -1,0 +1,29 @@
+//! gRPC as every service speaks it; with a service's `api`, the one place that names tonic.
+//!
+//! [`Server`] is the bootstrap: mutual TLS, identity and policy, deadlines, load shedding, panics, health, reflection.
+//! [`Client`] makes the channels to other services. [`status`] turns a [`Problem`] into a status and back.
+
+pub mod client;
+pub mod guard;
+mod operations;
+pub mod server;
+pub mod status;
+mod telemetry;
+
+pub use client::{Channel, Client, ClientConfig};
+pub use guard::{Guard, IdentityConfig, IdentityError};
+pub use operations::Operations;
+pub use server::{ServeError, Server, ServerConfig};
+pub use status::{CallError, unimplemented};
+
+use crate::Problem;
+use crate::identity::Caller;
+
+/// The verified caller of a request.
+///
+/// # Errors
+/// UNAUTHENTICATED where the identity layer has not run, which no server of ours leaves out.
+pub fn caller<T>(request: &tonic::Request<T>) -> Result<Caller, Problem> {
+    let caller = request.extensions().get::<Caller>().cloned();
+    caller.ok_or_else(|| Problem::unauthenticated("no verified identity came with the call"))
+}
