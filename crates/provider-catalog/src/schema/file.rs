@@ -1,0 +1,103 @@
+//! Reading one file, with errors that say where.
+
+use std::fmt;
+
+use super::{FieldProblem, Provider};
+
+/// Something wrong in a file of the catalogue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileProblem {
+    /// The file's name.
+    pub file: String,
+    /// The line of the field, or of the closest one around it, from 1.
+    pub line: usize,
+    /// What is wrong.
+    pub problem: FieldProblem,
+}
+
+impl fmt::Display for FileProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}: {}", self.file, self.line, self.problem)
+    }
+}
+
+/// Reads one file. Its name without folder and extension is the provider's key.
+///
+/// # Errors
+///
+/// Each problem with file, line and field. Values of a wrong type end the reading, so these come one at a time; what does
+/// not fit together comes all at once.
+pub fn parse(file: &str, text: &str) -> Result<Provider, Vec<FileProblem>> {
+    let provider = read(file, text).map_err(|problem| vec![problem])?;
+    let mut problems = provider.problems();
+    let stem = file
+        .rsplit('/')
+        .next()
+        .and_then(|name| name.strip_suffix(".yaml"));
+    if stem != Some(provider.key.as_str()) {
+        problems.push(FieldProblem::new("key", "must be the file's name"));
+    }
+    if problems.is_empty() {
+        return Ok(provider);
+    }
+    let located = problems.into_iter().map(|problem| FileProblem {
+        file: file.to_owned(),
+        line: line_of(text, &problem.field),
+        problem,
+    });
+    Err(located.collect())
+}
+
+fn read(file: &str, text: &str) -> Result<Provider, FileProblem> {
+    let deserializer = serde_yaml_ng::Deserializer::from_str(text);
+    serde_path_to_error::deserialize(deserializer).map_err(|error| {
+        let field = error.path().to_string();
+        let inner = error.into_inner();
+        let description = description(&inner, &field);
+        // The parser knows the line of what it cannot read, but only the beginning of what holds a bad value.
+        let line = inner.location().map_or(1, |location| location.line());
+        FileProblem {
+            file: file.to_owned(),
+            line: line.max(line_of(text, &field)),
+            problem: FieldProblem::new(field, description),
+        }
+    })
+}
+
+/// The parser's sentence without the path before it and the place behind it, which are told apart.
+fn description(error: &serde_yaml_ng::Error, field: &str) -> String {
+    let text = error.to_string();
+    let text = match text.split_once(": ") {
+        Some((path, rest)) if field.starts_with(path) => rest,
+        _ => &text,
+    };
+    match text.rfind(" at line ") {
+        Some(at) => text[..at].to_owned(),
+        None => text.to_owned(),
+    }
+}
+
+/// The line on which a field stands in block style: each part of its path below, and further right than, the one before.
+fn line_of(text: &str, field: &str) -> usize {
+    let mut found = 1;
+    let mut indent = None;
+    for part in field
+        .split(['.', '['])
+        .map(|part| part.trim_end_matches(']'))
+    {
+        let line = text.lines().enumerate().skip(found - 1).find(|(_, line)| {
+            let key = line.trim_start();
+            let deeper = indent.is_none_or(|outer| line.len() - key.len() > outer);
+            let name = key
+                .split(':')
+                .next()
+                .unwrap_or_default()
+                .trim_matches(['"', '\'']);
+            deeper && name == part && key.contains(':')
+        });
+        let Some((at, line)) = line else { break };
+        found = at + 1;
+        indent = Some(line.len() - line.trim_start().len());
+    }
+    found
+}
