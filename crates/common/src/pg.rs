@@ -28,7 +28,7 @@ pub use config::{PgConfig, PgConfigError, TlsMode};
 pub use database::{Database, Isolation, Scope};
 pub use error::{Error, ErrorClass, ServerError};
 pub use migrate::{MigrateError, Migration, Schema, check_schema, migrate};
-pub use roles::{Login, RolesError, apply_bootstrap, bootstrap_sql};
+pub use roles::{Login, RolesError, apply_bootstrap, bootstrap_sql, drop_schemas};
 pub use tokio_postgres::Row;
 pub use tokio_postgres::types::{FromSql, FromSqlOwned, Json, ToSql, Type};
 pub use tx::Tx;

@@ -20,7 +20,10 @@ pub(crate) struct Binaries {
 impl Binaries {
     /// Those that made `data`, or the newest.
     pub(crate) fn find(named: Option<&Path>, data: &Path) -> Result<Self, Error> {
-        let all = match named.map(Path::to_owned).or_else(|| setting("HAWSER_POSTGRES_BIN").map(PathBuf::from)) {
+        let all = match named
+            .map(Path::to_owned)
+            .or_else(|| setting("HAWSER_POSTGRES_BIN").map(PathBuf::from))
+        {
             Some(folder) => vec![Self::at(&folder).ok_or(Error::NotBinaries { folder })?],
             None => Self::all(),
         };
@@ -28,12 +31,26 @@ impl Binaries {
         if !version_file.exists() {
             return all.into_iter().next().ok_or(Error::NoBinaries);
         }
-        let made_by = fs::read_to_string(&version_file).map_err(Error::file(&version_file))?.trim().to_owned();
-        let found = all.iter().map(|binaries| binaries.major.to_string()).collect::<Vec<_>>().join(", ");
-        match all.into_iter().find(|binaries| binaries.major.to_string() == made_by) {
+        let made_by = fs::read_to_string(&version_file)
+            .map_err(Error::file(&version_file))?
+            .trim()
+            .to_owned();
+        let found = all
+            .iter()
+            .map(|binaries| binaries.major.to_string())
+            .collect::<Vec<_>>()
+            .join(", ");
+        match all
+            .into_iter()
+            .find(|binaries| binaries.major.to_string() == made_by)
+        {
             Some(binaries) => Ok(binaries),
             None if found.is_empty() => Err(Error::NoBinaries),
-            None => Err(Error::Version { data: data.to_owned(), made_by, found }),
+            None => Err(Error::Version {
+                data: data.to_owned(),
+                made_by,
+                found,
+            }),
         }
     }
 
@@ -44,16 +61,26 @@ impl Binaries {
     /// Newest first.
     fn all() -> Vec<Self> {
         let mut folders: Vec<PathBuf> = Vec::new();
-        for (parent, below) in [("/usr/lib/postgresql", "bin"), ("/usr/local/opt", "bin"), ("/opt/homebrew/opt", "bin"), ("/usr", "bin")] {
+        for (parent, below) in [
+            ("/usr/lib/postgresql", "bin"),
+            ("/usr/local/opt", "bin"),
+            ("/opt/homebrew/opt", "bin"),
+            ("/usr", "bin"),
+        ] {
             let entries = fs::read_dir(parent).into_iter().flatten().flatten();
             let named = entries.filter(|entry| {
                 let name = entry.file_name();
-                parent == "/usr/lib/postgresql" || name.to_string_lossy().starts_with("postgresql@") || name.to_string_lossy().starts_with("pgsql-")
+                parent == "/usr/lib/postgresql"
+                    || name.to_string_lossy().starts_with("postgresql@")
+                    || name.to_string_lossy().starts_with("pgsql-")
             });
             folders.extend(named.map(|entry| entry.path().join(below)));
         }
         folders.extend(std::env::split_paths(&setting("PATH").unwrap_or_default()));
-        let mut all: Vec<_> = folders.iter().filter_map(|folder| Self::at(folder)).collect();
+        let mut all: Vec<_> = folders
+            .iter()
+            .filter_map(|folder| Self::at(folder))
+            .collect();
         all.sort_by_key(|binaries| std::cmp::Reverse(binaries.major));
         all.dedup_by_key(|binaries| binaries.major);
         all
@@ -61,11 +88,17 @@ impl Binaries {
 
     fn at(folder: &Path) -> Option<Self> {
         // Through symbolic links, as Postgres finds its share folder from where the program really lies.
-        let folder = fs::canonicalize(folder.join("postgres")).ok()?.parent()?.to_owned();
+        let folder = fs::canonicalize(folder.join("postgres"))
+            .ok()?
+            .parent()?
+            .to_owned();
         if !folder.join("initdb").exists() {
             return None;
         }
-        let output = Command::new(folder.join("postgres")).arg("--version").output().ok()?;
+        let output = Command::new(folder.join("postgres"))
+            .arg("--version")
+            .output()
+            .ok()?;
         let major = major(&String::from_utf8_lossy(&output.stdout))?;
         (major >= OLDEST).then_some(Self { folder, major })
     }
@@ -78,7 +111,10 @@ fn major(version: &str) -> Option<u32> {
     digits.parse().ok()
 }
 
-/// Where programs lie is the machine's setting and not a service's, so it is not asked for by `common::config`.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "where programs lie is the machine's setting and not a service's"
+)]
 fn setting(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
@@ -89,7 +125,10 @@ mod tests {
 
     #[test]
     fn the_major_version_is_read() {
-        assert_eq!(major("postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)"), Some(15));
+        assert_eq!(
+            major("postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)"),
+            Some(15)
+        );
         assert_eq!(major("postgres (PostgreSQL) 18beta1"), Some(18));
         assert_eq!(major("sh: not found"), None);
     }
@@ -100,13 +139,17 @@ mod tests {
         fs::write(data.path().join("PG_VERSION"), "99\n").expect("it is ours");
         let error = Binaries::find(None, data.path()).expect_err("there is no Postgres 99");
         let said = error.to_string();
-        assert!(said.contains("PostgreSQL 99") && said.contains("install"), "{said}");
+        assert!(
+            said.contains("PostgreSQL 99") && said.contains("install"),
+            "{said}"
+        );
     }
 
     #[test]
     fn a_folder_without_binaries_is_refused_in_a_sentence() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let error = Binaries::find(Some(folder.path()), Path::new("/nonexistent")).expect_err("it is empty");
+        let error = Binaries::find(Some(folder.path()), Path::new("/nonexistent"))
+            .expect_err("it is empty");
         assert!(error.to_string().contains("HAWSER_POSTGRES_BIN"));
     }
 }

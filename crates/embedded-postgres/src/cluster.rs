@@ -104,7 +104,15 @@ impl Cluster {
         if options.lifetime == Lifetime::Shared
             && let Some(postmaster) = running(&data)
         {
-            return Ok(Self { folder, data, postmaster, password_file, lifetime: Lifetime::Shared, exit: None, _lock: None });
+            return Ok(Self {
+                folder,
+                data,
+                postmaster,
+                password_file,
+                lifetime: Lifetime::Shared,
+                exit: None,
+                _lock: None,
+            });
         }
         let run_as = RunAs::find(&options.user)?;
         run_as.check_reach(&folder)?;
@@ -115,7 +123,15 @@ impl Cluster {
         postmaster::end_orphans(&data).await?;
         let (postmaster, exit) = launch(&folder, &data, &binaries, &run_as, options).await?;
         let kept = (options.lifetime == Lifetime::Owned).then_some(lock);
-        Ok(Self { folder, data, postmaster, password_file, lifetime: options.lifetime, exit: Some(exit), _lock: kept })
+        Ok(Self {
+            folder,
+            data,
+            postmaster,
+            password_file,
+            lifetime: options.lifetime,
+            exit: Some(exit),
+            _lock: kept,
+        })
     }
 
     /// Its folder.
@@ -125,13 +141,19 @@ impl Cluster {
 
     /// The superuser's address by the Unix socket, in libpq's key-value form, without the password.
     pub fn socket_url(&self, database: &str) -> String {
-        let (folder, port) = (self.postmaster.socket_folder.display(), self.postmaster.port);
+        let (folder, port) = (
+            self.postmaster.socket_folder.display(),
+            self.postmaster.port,
+        );
         format!("host='{folder}' port={port} user={SUPERUSER} dbname='{database}'")
     }
 
     /// The superuser's address by loopback, without the password.
     pub fn tcp_url(&self, database: &str) -> String {
-        format!("postgres://{SUPERUSER}@127.0.0.1:{}/{database}", self.postmaster.port)
+        format!(
+            "postgres://{SUPERUSER}@127.0.0.1:{}/{database}",
+            self.postmaster.port
+        )
     }
 
     /// The port on loopback.
@@ -152,7 +174,11 @@ impl Cluster {
     /// Waits for the server's end, expected or not. Never ends for one that was already running.
     pub async fn exited(&self) -> Option<ExitStatus> {
         match self.exit.clone() {
-            Some(mut exit) => exit.wait_for(Option::is_some).await.ok().and_then(|status| *status),
+            Some(mut exit) => exit
+                .wait_for(Option::is_some)
+                .await
+                .ok()
+                .and_then(|status| *status),
             None => std::future::pending().await,
         }
     }
@@ -166,7 +192,11 @@ impl Cluster {
         self.signal(mode);
         let gone = || postmaster::living_in(&self.data).is_empty() && self.has_exited();
         if !postmaster::wait_until(Duration::from_secs(20), gone).await {
-            tracing::warn!(event = "postgres_slow_stop", pid, "Postgres does not stop by itself; ending it as after a crash");
+            tracing::warn!(
+                event = "postgres_slow_stop",
+                pid,
+                "Postgres does not stop by itself; ending it as after a crash"
+            );
             self.signal(StopMode::Immediate);
             let gone = || postmaster::living_in(&self.data).is_empty() && self.has_exited();
             if !postmaster::wait_until(Duration::from_secs(10), gone).await {
@@ -190,7 +220,10 @@ impl Cluster {
     }
 
     fn has_exited(&self) -> bool {
-        self.exit.as_ref().is_none_or(|exit| exit.borrow().is_some()) && !postmaster::lives_in(self.postmaster.pid, &self.data)
+        self.exit
+            .as_ref()
+            .is_none_or(|exit| exit.borrow().is_some())
+            && !postmaster::lives_in(self.postmaster.pid, &self.data)
     }
 }
 
@@ -205,11 +238,19 @@ impl Drop for Cluster {
 /// One process at a time: an owner for as long as it lives, users of a shared one while they look for it.
 fn lock(folder: &Path, lifetime: Lifetime) -> Result<File, Error> {
     let path = folder.join("lock");
-    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(Error::file(&path))?;
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(Error::file(&path))?;
     match lifetime {
         Lifetime::Shared => file.lock().map_err(Error::file(&path))?,
         Lifetime::Owned => file.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => Error::InUse { folder: folder.to_owned() },
+            TryLockError::WouldBlock => Error::InUse {
+                folder: folder.to_owned(),
+            },
             TryLockError::Error(source) => Error::File { path, source },
         })?,
     }
@@ -217,16 +258,33 @@ fn lock(folder: &Path, lifetime: Lifetime) -> Result<File, Error> {
 }
 
 fn running(data: &Path) -> Option<Postmaster> {
-    Postmaster::read(data).filter(|postmaster| postmaster.ready && postmaster::lives_in(postmaster.pid, data))
+    Postmaster::read(data)
+        .filter(|postmaster| postmaster.ready && postmaster::lives_in(postmaster.pid, data))
 }
 
 /// Makes the data aside, and puts it in its place when it is whole.
-fn make(folder: &Path, data: &Path, password_file: &Path, binaries: &Binaries, run_as: &RunAs, deps: &Deps) -> Result<(), Error> {
+fn make(
+    folder: &Path,
+    data: &Path,
+    password_file: &Path,
+    binaries: &Binaries,
+    run_as: &RunAs,
+    deps: &Deps,
+) -> Result<(), Error> {
     let (aside, handed) = (folder.join("data.new"), folder.join("password.new"));
     for left_over in [&aside, &handed] {
-        let removed = if left_over.is_dir() { fs::remove_dir_all(left_over) } else { fs::remove_file(left_over) };
+        let removed = if left_over.is_dir() {
+            fs::remove_dir_all(left_over)
+        } else {
+            fs::remove_file(left_over)
+        };
         match removed {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(Error::File { path: left_over.clone(), source: error }),
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(Error::File {
+                    path: left_over.clone(),
+                    source: error,
+                });
+            }
             _ => {}
         }
     }
@@ -239,7 +297,13 @@ fn make(folder: &Path, data: &Path, password_file: &Path, binaries: &Binaries, r
     let program = binaries.program("initdb");
     let output = run_as
         .command(&program, false)
-        .args(["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--data-checksums", "--no-instructions"])
+        .args([
+            "--auth=scram-sha-256",
+            "--encoding=UTF8",
+            "--locale=C",
+            "--data-checksums",
+            "--no-instructions",
+        ])
         .arg(format!("--username={SUPERUSER}"))
         .arg("--pwfile")
         .arg(&handed)
@@ -249,17 +313,26 @@ fn make(folder: &Path, data: &Path, password_file: &Path, binaries: &Binaries, r
         .map_err(|source| Error::Run { program, source })?;
     fs::remove_file(&handed).map_err(Error::file(&handed))?;
     if !output.status.success() {
-        return Err(Error::Initdb { data: data.to_owned(), said: last_lines(&String::from_utf8_lossy(&output.stderr)) });
+        return Err(Error::Initdb {
+            data: data.to_owned(),
+            said: last_lines(&String::from_utf8_lossy(&output.stderr)),
+        });
     }
     fs::rename(&aside, data).map_err(Error::file(data))
 }
 
 fn write_secret(path: &Path, secret: &Secret<String>) -> Result<(), Error> {
-    let written = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path).and_then(|mut file| {
-        file.set_permissions(fs::Permissions::from_mode(0o600))?;
-        file.write_all(secret.expose().as_bytes())?;
-        file.sync_all()
-    });
+    let written = OpenOptions::new()
+        .create(true)
+        .write(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| {
+            file.set_permissions(fs::Permissions::from_mode(0o600))?;
+            file.write_all(secret.expose().as_bytes())?;
+            file.sync_all()
+        });
     written.map_err(Error::file(path))
 }
 
@@ -278,35 +351,54 @@ async fn launch(
         tries += 1;
         let port = free_port().map_err(Error::file("127.0.0.1"))?;
         let started_at = open_log(&log)?;
-        let mut command = run_as.command(&binaries.program("postgres"), options.lifetime == Lifetime::Owned);
+        let mut command = run_as.command(
+            &binaries.program("postgres"),
+            options.lifetime == Lifetime::Owned,
+        );
         command.arg("-D").arg(data);
         for (name, value) in settings(options, port, &socket_folder) {
             command.arg("-c").arg(format!("{name}={value}"));
         }
-        let output = OpenOptions::new().append(true).open(&log).map_err(Error::file(&log))?;
+        let output = OpenOptions::new()
+            .append(true)
+            .open(&log)
+            .map_err(Error::file(&log))?;
         // In a process group of its own, so that Ctrl-C at the terminal reaches us alone.
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output).process_group(0);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(output)
+            .process_group(0);
         let exit = spawn(command, binaries.program("postgres")).await?;
 
         let ended = || exit.borrow().is_some();
         let ready = || Postmaster::read(data).is_some_and(|postmaster| postmaster.ready);
         if !postmaster::wait_until(START_LIMIT, || ended() || ready()).await {
             let _ = postmaster::end_orphans(data).await;
-            return Err(Error::Slow { seconds: START_LIMIT.as_secs(), log });
+            return Err(Error::Slow {
+                seconds: START_LIMIT.as_secs(),
+                log,
+            });
         }
         if let Some(postmaster) = Postmaster::read(data).filter(|_| !ended()) {
             return Ok((postmaster, exit));
         }
         let said = said_since(&log, started_at);
         if tries == 5 || !said.contains("Address already in use") {
-            return Err(Error::Start { said: last_lines(&said), log });
+            return Err(Error::Start {
+                said: last_lines(&said),
+                log,
+            });
         }
     }
 }
 
 /// Starts the process from a thread that lives as long as it does: the parent-death signal is about the thread, and the
 /// runtime's own come and go.
-async fn spawn(mut command: std::process::Command, program: PathBuf) -> Result<watch::Receiver<Option<ExitStatus>>, Error> {
+async fn spawn(
+    mut command: std::process::Command,
+    program: PathBuf,
+) -> Result<watch::Receiver<Option<ExitStatus>>, Error> {
     let (started, start) = tokio::sync::oneshot::channel();
     let (exited, exit) = watch::channel(None);
     let run = move || match command.spawn() {
@@ -318,9 +410,18 @@ async fn spawn(mut command: std::process::Command, program: PathBuf) -> Result<w
             let _ = started.send(Err(error));
         }
     };
-    let failed = |source| Error::Run { program: program.clone(), source };
-    thread::Builder::new().name("postgres".to_owned()).spawn(run).map_err(failed)?;
-    start.await.expect("the thread answers before it ends").map_err(failed)?;
+    let failed = |source| Error::Run {
+        program: program.clone(),
+        source,
+    };
+    thread::Builder::new()
+        .name("postgres".to_owned())
+        .spawn(run)
+        .map_err(failed)?;
+    start
+        .await
+        .expect("the thread answers before it ends")
+        .map_err(failed)?;
     Ok(exit)
 }
 
@@ -341,9 +442,19 @@ fn settings(options: &Options, port: u16, socket_folder: &Path) -> Vec<(String, 
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .to_vec();
     settings.push(("port".to_owned(), port.to_string()));
-    settings.push(("unix_socket_directories".to_owned(), socket_folder.display().to_string()));
-    settings.push(("max_connections".to_owned(), options.max_connections.to_string()));
-    let (sync, full_pages) = if options.durable { ("on", "on") } else { ("off", "off") };
+    settings.push((
+        "unix_socket_directories".to_owned(),
+        socket_folder.display().to_string(),
+    ));
+    settings.push((
+        "max_connections".to_owned(),
+        options.max_connections.to_string(),
+    ));
+    let (sync, full_pages) = if options.durable {
+        ("on", "on")
+    } else {
+        ("off", "off")
+    };
     settings.push(("fsync".to_owned(), sync.to_owned()));
     settings.push(("full_page_writes".to_owned(), full_pages.to_owned()));
     settings.push(("synchronous_commit".to_owned(), "on".to_owned()));
@@ -359,12 +470,22 @@ fn socket_folder(folder: &Path, run_as: &RunAs) -> Result<PathBuf, Error> {
         return Ok(near);
     }
     // By the folder's path, so that there is one each; by the owner, as others may write to /tmp too.
-    let digest = folder.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    let far = PathBuf::from(format!("/tmp/hawser-pg-{}-{digest:016x}", nix::unistd::Uid::effective()));
+    let digest = folder
+        .as_os_str()
+        .as_encoded_bytes()
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+    let far = PathBuf::from(format!(
+        "/tmp/hawser-pg-{}-{digest:016x}",
+        nix::unistd::Uid::effective()
+    ));
     if fs::symlink_metadata(&far).is_ok_and(|metadata| metadata.is_symlink()) {
-        return Err(Error::File { path: far, source: ErrorKind::PermissionDenied.into() });
+        return Err(Error::File {
+            path: far,
+            source: ErrorKind::PermissionDenied.into(),
+        });
     }
     run_as.private_folder(&far)?;
     Ok(far)
@@ -380,7 +501,11 @@ fn open_log(log: &Path) -> Result<u64, Error> {
         if fs::metadata(log).is_ok_and(|metadata| metadata.len() > LOG_LIMIT) {
             fs::rename(log, log.with_extension("log.1"))?;
         }
-        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(log)?;
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o600)
+            .open(log)?;
         Ok(file.metadata()?.len())
     })();
     opened.map_err(Error::file(log))
@@ -392,6 +517,10 @@ fn said_since(log: &Path, start: u64) -> String {
 }
 
 fn last_lines(said: &str) -> String {
-    let lines: Vec<_> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let lines: Vec<_> = said
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
     lines[lines.len().saturating_sub(3)..].join("; ")
 }

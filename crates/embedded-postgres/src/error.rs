@@ -7,7 +7,9 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No binaries.
-    #[error("no PostgreSQL server of version 15 or newer was found on this machine: install it with `apt-get install postgresql` (or `dnf install postgresql-server`, `brew install postgresql@17`), or set HAWSER_POSTGRES_BIN to the folder that holds `postgres` and `initdb`, or use another server with --database-url")]
+    #[error(
+        "no PostgreSQL server of version 15 or newer was found on this machine: install it with `apt-get install postgresql` (or `dnf install postgresql-server`, `brew install postgresql@17`), or set HAWSER_POSTGRES_BIN to the folder that holds `postgres` and `initdb`, or use another server with --database-url"
+    )]
     NoBinaries,
     /// The folder that was named holds none.
     #[error("HAWSER_POSTGRES_BIN is {}, which holds no `postgres` and `initdb` of version 15 or newer", folder.display())]
@@ -26,13 +28,17 @@ pub enum Error {
         found: String,
     },
     /// Root, and nobody to run it as.
-    #[error("Postgres does not run as root, and there is no user `{user}` to run it as: make one with `useradd --system {user}`, or run this as an ordinary user")]
+    #[error(
+        "Postgres does not run as root, and there is no user `{user}` to run it as: make one with `useradd --system {user}`, or run this as an ordinary user"
+    )]
     NoUser {
         /// The user that was looked for.
         user: String,
     },
     /// Root, and no way to become somebody else.
-    #[error("Postgres does not run as root, and neither setpriv, runuser nor su is there to run it as another user: install util-linux, or run this as an ordinary user")]
+    #[error(
+        "Postgres does not run as root, and neither setpriv, runuser nor su is there to run it as another user: install util-linux, or run this as an ordinary user"
+    )]
     NoLauncher,
     /// The user cannot get to the data.
     #[error("the user `{user}`, as whom Postgres runs here, may not enter {}: choose a data dir elsewhere, such as /var/lib/hawser, or run `chmod o+x {}`", folder.display(), folder.display())]

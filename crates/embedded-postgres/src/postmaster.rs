@@ -42,7 +42,9 @@ impl Postmaster {
 /// The processes that live in the data folder: a postmaster, or backends that outlived theirs. Every one of them has the
 /// folder as its working directory.
 pub(crate) fn living_in(data: &Path) -> Vec<i32> {
-    let Ok(data) = fs::canonicalize(data) else { return Vec::new() };
+    let Ok(data) = fs::canonicalize(data) else {
+        return Vec::new();
+    };
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = processes.filter_map(|process| process.file_name().to_str()?.parse().ok());
     pids.filter(|&pid| lives_in(pid, &data)).collect()
@@ -57,15 +59,19 @@ pub(crate) fn lives_in(pid: i32, data: &Path) -> bool {
 /// Ends whatever still runs in the folder, gently at first, and then removes the pid file that is left. Removing it is
 /// safe only then: it is what keeps a second postmaster off the data of living backends.
 pub(crate) async fn end_orphans(data: &Path) -> Result<(), Error> {
-    for (signal, patience) in
-        [(Signal::SIGINT, Duration::from_secs(20)), (Signal::SIGQUIT, Duration::from_secs(10)), (Signal::SIGKILL, Duration::from_secs(5))]
-    {
+    for (signal, patience) in [
+        (Signal::SIGINT, Duration::from_secs(20)),
+        (Signal::SIGQUIT, Duration::from_secs(10)),
+        (Signal::SIGKILL, Duration::from_secs(5)),
+    ] {
         let living = living_in(data);
         if living.is_empty() {
             break;
         }
         tracing::info!(event = "postgres_orphan_stopped", pids = ?living, "stopping a Postgres that outlived its Hawser");
-        let main = Postmaster::read(data).map(|postmaster| postmaster.pid).filter(|pid| living.contains(pid));
+        let main = Postmaster::read(data)
+            .map(|postmaster| postmaster.pid)
+            .filter(|pid| living.contains(pid));
         for pid in main.map_or(living, |pid| vec![pid]) {
             let _ = kill(Pid::from_raw(pid), signal);
         }
@@ -93,7 +99,11 @@ pub(crate) async fn wait_until(patience: Duration, mut condition: impl FnMut() -
 
 fn is_zombie(process: &Path) -> bool {
     // The state follows the program's name, which stands in parentheses.
-    fs::read_to_string(process.join("stat")).is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z')))
+    fs::read_to_string(process.join("stat")).is_ok_and(|stat| {
+        stat.rsplit(") ")
+            .next()
+            .is_some_and(|rest| rest.starts_with('Z'))
+    })
 }
 
 #[cfg(test)]
@@ -103,7 +113,12 @@ mod tests {
     #[test]
     fn a_pid_file_is_read() {
         let text = "4711\n/data\n1700000000\n5433\n/tmp/s\n127.0.0.1\n  17 0\nready   \n";
-        let expected = Postmaster { pid: 4711, port: 5433, socket_folder: PathBuf::from("/tmp/s"), ready: true };
+        let expected = Postmaster {
+            pid: 4711,
+            port: 5433,
+            socket_folder: PathBuf::from("/tmp/s"),
+            ready: true,
+        };
         assert_eq!(Postmaster::parse(text), Some(expected));
         assert_eq!(Postmaster::parse("4711\n/data\n17"), None);
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
@@ -31,12 +31,23 @@ impl Proxy {
     /// # Panics
     /// Where the machine has no port to give.
     pub async fn start(upstream: SocketAddr) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .await
+            .expect("a free port");
         let address = listener.local_addr().expect("it is bound");
         let (mode, watched) = watch::channel(Mode::Pass);
         let round_trips = Arc::new(AtomicUsize::new(0));
-        tokio::spawn(listen(listener, upstream, watched, Arc::clone(&round_trips)));
-        Self { address, mode, round_trips }
+        tokio::spawn(listen(
+            listener,
+            upstream,
+            watched,
+            Arc::clone(&round_trips),
+        ));
+        Self {
+            address,
+            mode,
+            round_trips,
+        }
     }
 
     /// Where it listens.
@@ -70,7 +81,12 @@ impl Proxy {
     }
 }
 
-async fn listen(listener: TcpListener, upstream: SocketAddr, mode: watch::Receiver<Mode>, round_trips: Arc<AtomicUsize>) {
+async fn listen(
+    listener: TcpListener,
+    upstream: SocketAddr,
+    mode: watch::Receiver<Mode>,
+    round_trips: Arc<AtomicUsize>,
+) {
     let mut ended = mode.clone();
     loop {
         tokio::select! {
@@ -87,7 +103,12 @@ async fn closed(mode: &mut watch::Receiver<Mode>) {
     while mode.changed().await.is_ok() {}
 }
 
-async fn connect(client: TcpStream, upstream: SocketAddr, mut mode: watch::Receiver<Mode>, round_trips: Arc<AtomicUsize>) {
+async fn connect(
+    mut client: TcpStream,
+    upstream: SocketAddr,
+    mut mode: watch::Receiver<Mode>,
+    round_trips: Arc<AtomicUsize>,
+) {
     let now = *mode.borrow_and_update();
     if now == Mode::Reset {
         let _ = client.set_zero_linger();
@@ -95,37 +116,46 @@ async fn connect(client: TcpStream, upstream: SocketAddr, mut mode: watch::Recei
     if matches!(now, Mode::Cut | Mode::Reset) {
         return;
     }
-    let Ok(server) = TcpStream::connect(upstream).await else { return };
+    let Ok(mut server) = TcpStream::connect(upstream).await else {
+        return;
+    };
     let _ = client.set_nodelay(true);
     let _ = server.set_nodelay(true);
     let server_spoke = AtomicBool::new(true);
-    let (client_in, client_out) = client.into_split();
-    let (server_in, server_out) = server.into_split();
+    // Borrowed halves: owned ones would end the connection in order when they are dropped.
+    let (client_in, client_out) = client.split();
+    let (server_in, server_out) = server.split();
     let up = copy(client_in, server_out, mode.clone(), || {
         if server_spoke.swap(false, Ordering::SeqCst) {
             round_trips.fetch_add(1, Ordering::SeqCst);
         }
     });
-    let down = copy(server_in, client_out, mode, || server_spoke.store(true, Ordering::SeqCst));
+    let down = copy(server_in, client_out, mode.clone(), || {
+        server_spoke.store(true, Ordering::SeqCst);
+    });
     // When one side ends, so does the other.
     tokio::select! {
         () = up => {}
         () = down => {}
     }
+    if *mode.borrow() == Mode::Reset {
+        let _ = client.set_zero_linger();
+        let _ = server.set_zero_linger();
+    }
 }
 
-async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut mode: watch::Receiver<Mode>, spoke: impl Fn()) {
+async fn copy(
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+    mut mode: watch::Receiver<Mode>,
+    spoke: impl Fn(),
+) {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let now = *mode.borrow_and_update();
         match now {
             Mode::Pass => {}
-            Mode::Cut => return,
-            Mode::Reset => {
-                let _ = from.as_ref().set_zero_linger();
-                let _ = to.as_ref().set_zero_linger();
-                return;
-            }
+            Mode::Cut | Mode::Reset => return,
             Mode::Stall => {
                 if mode.changed().await.is_err() {
                     return;

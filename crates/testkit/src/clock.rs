@@ -59,7 +59,10 @@ impl SeededRng {
 impl Rng for SeededRng {
     fn fill(&self, bytes: &mut [u8]) {
         for chunk in bytes.chunks_mut(8) {
-            let state = self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed).wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let state = self
+                .0
+                .fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed)
+                .wrapping_add(0x9e37_79b9_7f4a_7c15);
             let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
             let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
             chunk.copy_from_slice(&(mixed ^ (mixed >> 31)).to_le_bytes()[..chunk.len()]);
@@ -74,5 +77,8 @@ pub fn deps() -> Deps {
 
 /// As [`deps`], with this clock.
 pub fn deps_at(clock: &Arc<MockClock>) -> Deps {
-    Deps { clock: Arc::clone(clock) as Arc<dyn Clock>, ..deps() }
+    Deps {
+        clock: Arc::clone(clock) as Arc<dyn Clock>,
+        ..deps()
+    }
 }

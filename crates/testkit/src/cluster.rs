@@ -25,7 +25,13 @@ pub struct TestCluster {
 /// Where there can be none; the message says what to do.
 pub async fn cluster() -> &'static TestCluster {
     static CLUSTER: OnceCell<TestCluster> = OnceCell::const_new();
-    CLUSTER.get_or_init(async || start().await.unwrap_or_else(|error| panic!("no Postgres to test with: {error:#}"))).await
+    CLUSTER
+        .get_or_init(async || {
+            start()
+                .await
+                .unwrap_or_else(|error| panic!("no Postgres to test with: {error:#}"))
+        })
+        .await
 }
 
 impl TestCluster {
@@ -44,8 +50,13 @@ impl TestCluster {
     /// Where the server does not take it.
     pub async fn admin(&self, database: &str) -> Result<tokio_postgres::Client> {
         let mut config: tokio_postgres::Config = self.cluster.socket_url(database).parse()?;
-        config.password(fs::read_to_string(self.cluster.password_file())?).application_name("testkit");
-        let (client, connection) = config.connect(NoTls).await.context("the test server refuses its superuser")?;
+        config
+            .password(fs::read_to_string(self.cluster.password_file())?)
+            .application_name("testkit");
+        let (client, connection) = config
+            .connect(NoTls)
+            .await
+            .context("the test server refuses its superuser")?;
         tokio::spawn(connection);
         Ok(client)
     }
@@ -57,27 +68,44 @@ impl TestCluster {
 }
 
 async fn start() -> Result<TestCluster> {
-    let near = target_folder().map(|folder| folder.join(format!("test-postgres-{}", Uid::effective())));
-    let far = PathBuf::from(format!("/var/tmp/hawser-test-postgres-{}", Uid::effective()));
-    let candidates = near.into_iter().chain([far]);
-    for folder in candidates {
+    let near =
+        target_folder().map(|folder| folder.join(format!("test-postgres-{}", Uid::effective())));
+    let far = PathBuf::from(format!(
+        "/var/tmp/hawser-test-postgres-{}",
+        Uid::effective()
+    ));
+    let mut refused = Vec::new();
+    for folder in near.into_iter().chain([far]) {
         match start_in(&folder).await {
-            // A checkout below /root: the server's user cannot get there.
-            Err(error) if error.downcast_ref().is_some_and(|error| matches!(error, Error::Unreachable { .. })) => {}
+            // A checkout below /root, where the server's user cannot get, or one of somebody else's.
+            Err(error)
+                if error.downcast_ref().is_some_and(|error| {
+                    matches!(error, Error::Unreachable { .. } | Error::File { .. })
+                }) =>
+            {
+                refused.push(format!("{error:#}"));
+            }
             outcome => return outcome,
         }
     }
-    bail!("neither the target folder nor /var/tmp can be reached by the user that Postgres runs as")
+    bail!("{}", refused.join("; "))
 }
 
 async fn start_in(folder: &Path) -> Result<TestCluster> {
     let deps = Deps::system("test");
-    let settings = [("shared_buffers", "128MB"), ("wal_level", "minimal"), ("max_wal_senders", "0"), ("max_wal_size", "2GB")];
+    let settings = [
+        ("shared_buffers", "128MB"),
+        ("wal_level", "minimal"),
+        ("max_wal_senders", "0"),
+        ("max_wal_size", "2GB"),
+    ];
     let options = Options {
         durable: false,
         lifetime: Lifetime::Shared,
         max_connections: 400,
-        settings: settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
+        settings: settings
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .to_vec(),
         ..Options::default()
     };
     let cluster = match Cluster::start(folder, &options, &deps).await {
@@ -97,11 +125,17 @@ async fn start_in(folder: &Path) -> Result<TestCluster> {
         let _ = fs::hard_link(&aside, &service_password_file);
         fs::remove_file(&aside)?;
     }
-    Ok(TestCluster { cluster, service_password_file })
+    Ok(TestCluster {
+        cluster,
+        service_password_file,
+    })
 }
 
 /// The folder that Cargo marks as its own, above this program.
 fn target_folder() -> Option<PathBuf> {
     let program = std::env::current_exe().ok()?;
-    program.ancestors().find(|folder| folder.join("CACHEDIR.TAG").exists()).map(Path::to_owned)
+    program
+        .ancestors()
+        .find(|folder| folder.join("CACHEDIR.TAG").exists())
+        .map(Path::to_owned)
 }

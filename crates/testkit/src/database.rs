@@ -1,5 +1,7 @@
 //! A database for each test: a clone of a template that is migrated once for each set of migrations.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
 use aws_lc_rs::digest;
 use common::pg::{self, Database, Login, PgConfig, Schema};
@@ -36,7 +38,9 @@ impl TestDatabase {
     /// # Panics
     /// Where it cannot be made.
     pub async fn create(schemas: &[&'static Schema]) -> Self {
-        Self::try_create(schemas).await.unwrap_or_else(|error| panic!("no database to test with: {error:#}"))
+        Self::try_create(schemas)
+            .await
+            .unwrap_or_else(|error| panic!("no database to test with: {error:#}"))
     }
 
     /// An empty database: no roles, no schemas.
@@ -48,9 +52,15 @@ impl TestDatabase {
             let cluster = cluster().await;
             let name = fresh_name();
             clone(&cluster.admin("postgres").await?, &name, "template0").await?;
-            Ok::<_, anyhow::Error>(Self { name, cluster, deps: deps() })
+            Ok::<_, anyhow::Error>(Self {
+                name,
+                cluster,
+                deps: deps(),
+            })
         };
-        create.await.unwrap_or_else(|error| panic!("no database to test with: {error:#}"))
+        create
+            .await
+            .unwrap_or_else(|error| panic!("no database to test with: {error:#}"))
     }
 
     async fn try_create(schemas: &[&'static Schema]) -> Result<Self> {
@@ -60,27 +70,45 @@ impl TestDatabase {
         let name = fresh_name();
         clone(&admin, &name, &template).await?;
         // What may be done with a database is not cloned with it.
-        let logins: Vec<_> = schemas.iter().map(|schema| format!("hawser_{}", schema.name)).collect();
-        let grants = format!("REVOKE ALL ON DATABASE {name} FROM PUBLIC; GRANT CONNECT ON DATABASE {name} TO {}", logins.join(", "));
+        let logins: Vec<_> = schemas
+            .iter()
+            .map(|schema| format!("hawser_{}", schema.name))
+            .collect();
+        let grants = format!(
+            "REVOKE ALL ON DATABASE {name} FROM PUBLIC; GRANT CONNECT ON DATABASE {name} TO {}",
+            logins.join(", ")
+        );
         if !logins.is_empty() {
             admin.batch_execute(&grants).await?;
         }
-        Ok(Self { name, cluster, deps: deps() })
+        Ok(Self {
+            name,
+            cluster,
+            deps: deps(),
+        })
     }
 
     /// How the service with this schema connects.
     pub fn config(&self, schema: &str) -> PgConfig {
         PgConfig {
-            url: format!("postgres://hawser_{schema}@127.0.0.1:{}/{}", self.cluster.port(), self.name),
+            url: format!(
+                "postgres://hawser_{schema}@127.0.0.1:{}/{}",
+                self.cluster.port(),
+                self.name
+            ),
             password_file: Some(self.cluster.service_password_file.clone()),
             max_size: 8,
+            event_poll_interval: Duration::from_millis(100),
             ..PgConfig::default()
         }
     }
 
     /// As [`TestDatabase::config`], through a proxy on this port.
     pub fn config_through(&self, port: u16, schema: &str) -> PgConfig {
-        PgConfig { url: format!("postgres://hawser_{schema}@127.0.0.1:{port}/{}", self.name), ..self.config(schema) }
+        PgConfig {
+            url: format!("postgres://hawser_{schema}@127.0.0.1:{port}/{}", self.name),
+            ..self.config(schema)
+        }
     }
 
     /// The pool of the service with this schema.
@@ -96,7 +124,8 @@ impl TestDatabase {
     /// # Panics
     /// Never, as the configuration is ours.
     pub fn database_with(&self, schema: &Schema, deps: &Deps) -> Database {
-        Database::open(&self.config(schema.name), schema, deps).expect("the test server's configuration is sound")
+        Database::open(&self.config(schema.name), schema, deps)
+            .expect("the test server's configuration is sound")
     }
 
     /// How a database administrator connects.
@@ -109,7 +138,10 @@ impl TestDatabase {
     /// # Panics
     /// Where the server does not take it.
     pub async fn admin(&self) -> Client {
-        self.cluster.admin(&self.name).await.unwrap_or_else(|error| panic!("{error:#}"))
+        self.cluster
+            .admin(&self.name)
+            .await
+            .unwrap_or_else(|error| panic!("{error:#}"))
     }
 
     /// The server's port, for a proxy in between.
@@ -128,21 +160,32 @@ impl Drop for TestDatabase {
     fn drop(&mut self) {
         let (name, cluster) = (self.name.clone(), self.cluster);
         let dropping = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
             runtime.block_on(async {
                 let admin = cluster.admin("postgres").await?;
-                admin.batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await?;
+                admin
+                    .batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+                    .await?;
                 anyhow::Ok(())
             })
         });
         if !matches!(dropping.join(), Ok(Ok(()))) {
-            tracing::info!(event = "test_database_left", "a test's database could not be dropped; a later run does it");
+            tracing::info!(
+                event = "test_database_left",
+                "a test's database could not be dropped; a later run does it"
+            );
         }
     }
 }
 
 /// The template's name; makes it where it is not there.
-async fn template(cluster: &TestCluster, admin: &Client, schemas: &[&'static Schema]) -> Result<String> {
+async fn template(
+    cluster: &TestCluster,
+    admin: &Client,
+    schemas: &[&'static Schema],
+) -> Result<String> {
     let name = format!("template_{}", fingerprint(schemas));
     if exists(admin, &name).await? {
         return Ok(name);
@@ -154,37 +197,65 @@ async fn template(cluster: &TestCluster, admin: &Client, schemas: &[&'static Sch
         clone(admin, &making, "template0").await?;
         let config = cluster.admin_config(&making);
         let password = Secret::new(std::fs::read_to_string(&cluster.service_password_file)?);
-        let logins: Vec<_> = schemas.iter().map(|schema| Login { schema: schema.name, password: password.clone() }).collect();
+        let logins: Vec<_> = schemas
+            .iter()
+            .map(|schema| Login {
+                schema: schema.name,
+                password: password.clone(),
+            })
+            .collect();
         pg::apply_bootstrap(&config, schemas, &logins).await?;
         for schema in schemas {
             pg::migrate(&config, schema).await?;
         }
         // The name says that it is whole.
-        admin.batch_execute(&format!("ALTER DATABASE {making} ALLOW_CONNECTIONS false")).await?;
-        admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", &[&making]).await?;
+        admin
+            .batch_execute(&format!("ALTER DATABASE {making} ALLOW_CONNECTIONS false"))
+            .await?;
+        admin
+            .execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1",
+                &[&making],
+            )
+            .await?;
         crate::eventually(std::time::Duration::from_secs(10), async || {
-            admin.batch_execute(&format!("ALTER DATABASE {making} RENAME TO {name}")).await.is_ok()
+            admin
+                .batch_execute(&format!("ALTER DATABASE {making} RENAME TO {name}"))
+                .await
+                .is_ok()
         })
         .await;
     }
-    admin.execute("SELECT pg_advisory_unlock_all()", &[]).await?;
+    admin
+        .execute("SELECT pg_advisory_unlock_all()", &[])
+        .await?;
     Ok(name)
 }
 
 async fn clone(admin: &Client, name: &str, template: &str) -> Result<()> {
     let sql = format!("CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY");
-    admin.batch_execute(&sql).await.with_context(|| format!("cloning {template}"))
+    admin
+        .batch_execute(&sql)
+        .await
+        .with_context(|| format!("cloning {template}"))
 }
 
 async fn exists(admin: &Client, name: &str) -> Result<bool> {
-    Ok(admin.query_opt("SELECT FROM pg_database WHERE datname = $1", &[&name]).await?.is_some())
+    Ok(admin
+        .query_opt("SELECT FROM pg_database WHERE datname = $1", &[&name])
+        .await?
+        .is_some())
 }
 
 async fn remove_left_overs(admin: &Client) -> Result<()> {
-    let list = LEFT_OVER_LIST.replace("modified(", "(SELECT modification FROM pg_stat_file(").replace("/PG_VERSION')", "/PG_VERSION', true))");
+    let list = LEFT_OVER_LIST
+        .replace("modified(", "(SELECT modification FROM pg_stat_file(")
+        .replace("/PG_VERSION')", "/PG_VERSION', true))");
     for row in admin.query(&list, &[]).await? {
         let name: String = row.get(0);
-        let _ = admin.batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await;
+        let _ = admin
+            .batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+            .await;
     }
     Ok(())
 }

@@ -23,16 +23,26 @@ pub struct Logs {
 
 /// Begins to look at warnings and errors; also prints the log, for tests that fail.
 pub fn capture() -> Logs {
-    let printed = tracing_subscriber::fmt::layer().with_test_writer().with_filter(tracing_subscriber::filter::LevelFilter::INFO);
-    let _ = tracing_subscriber::registry().with(Capture).with(printed).try_init();
+    let printed = tracing_subscriber::fmt::layer()
+        .with_test_writer()
+        .with_filter(tracing_subscriber::filter::LevelFilter::INFO);
+    let _ = tracing_subscriber::registry()
+        .with(Capture)
+        .with(printed)
+        .try_init();
     captured().clear();
-    Logs { expected: Mutex::default() }
+    Logs {
+        expected: Mutex::default(),
+    }
 }
 
 impl Logs {
     /// Warnings and errors with this text in them are as they should be.
     pub fn expect(&self, text: impl Into<String>) {
-        self.expected.lock().unwrap_or_else(PoisonError::into_inner).push(text.into());
+        self.expected
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(text.into());
     }
 
     /// The warnings and errors so far: `WARN common::pg: message field=value`.
@@ -43,7 +53,10 @@ impl Logs {
     /// Those that nobody expects.
     pub fn unexpected(&self) -> Vec<String> {
         let expected = self.expected.lock().unwrap_or_else(PoisonError::into_inner);
-        self.lines().into_iter().filter(|line| !expected.iter().any(|text| line.contains(text.as_str()))).collect()
+        self.lines()
+            .into_iter()
+            .filter(|line| !expected.iter().any(|text| line.contains(text.as_str())))
+            .collect()
     }
 }
 
@@ -51,7 +64,11 @@ impl Drop for Logs {
     fn drop(&mut self) {
         let unexpected = self.unexpected();
         // A test that fails anyway says why by itself.
-        assert!(unexpected.is_empty() || thread::panicking(), "unexpected in the log:\n{}", unexpected.join("\n"));
+        assert!(
+            unexpected.is_empty() || thread::panicking(),
+            "unexpected in the log:\n{}",
+            unexpected.join("\n")
+        );
     }
 }
 
@@ -67,9 +84,18 @@ impl<S: Subscriber> Layer<S> for Capture {
         if *metadata.level() > Level::WARN {
             return;
         }
-        let mut line = Line { message: String::new(), fields: String::new() };
+        let mut line = Line {
+            message: String::new(),
+            fields: String::new(),
+        };
         event.record(&mut line);
-        captured().push(format!("{} {}: {}{}", metadata.level(), metadata.target(), line.message, line.fields));
+        captured().push(format!(
+            "{} {}: {}{}",
+            metadata.level(),
+            metadata.target(),
+            line.message,
+            line.fields
+        ));
     }
 }
 
@@ -84,6 +110,10 @@ impl Visit for Line {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        let _ = if field.name() == "message" { write!(self.message, "{value:?}") } else { write!(self.fields, " {}={value:?}", field.name()) };
+        let _ = if field.name() == "message" {
+            write!(self.message, "{value:?}")
+        } else {
+            write!(self.fields, " {}={value:?}", field.name())
+        };
     }
 }

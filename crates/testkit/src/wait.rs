@@ -16,7 +16,10 @@ pub async fn eventually(timeout: Duration, mut condition: impl AsyncFnMut() -> b
 ///
 /// # Panics
 /// Where there is nothing within `timeout`.
-pub async fn eventually_some<T>(timeout: Duration, mut attempt: impl AsyncFnMut() -> Option<T>) -> T {
+pub async fn eventually_some<T>(
+    timeout: Duration,
+    mut attempt: impl AsyncFnMut() -> Option<T>,
+) -> T {
     let search = async {
         loop {
             if let Some(found) = attempt().await {

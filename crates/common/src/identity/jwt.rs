@@ -43,6 +43,21 @@ pub struct IssuerConfig {
     pub roles_claim: String,
 }
 
+impl IssuerConfig {
+    /// An issuer with the usual claims, still without a source of keys.
+    pub fn new(issuer: &str, audience: &str) -> Self {
+        Self {
+            issuer: issuer.to_owned(),
+            audience: audience.to_owned(),
+            public_key_file: None,
+            jwks_file: None,
+            jwks_url: None,
+            tenant_claim: default_tenant_claim(),
+            roles_claim: default_roles_claim(),
+        }
+    }
+}
+
 fn default_tenant_claim() -> String {
     "tenant_id".to_owned()
 }

@@ -41,6 +41,10 @@ pub struct PgConfig {
     /// Whether statements are prepared once a connection. Only a pooler in transaction mode that does not know prepared
     /// statements (PgBouncer before 1.21) needs `false`.
     pub prepared_statements: bool,
+    /// How often an idle service looks for events that another replica of it has written; its own it knows of at once.
+    /// Where there is no other replica, seldom is enough.
+    #[serde(with = "humantime_serde")]
+    pub event_poll_interval: Duration,
 }
 
 /// Whether a connection is encrypted. Where it is, the server's certificate and name are always verified.
@@ -195,6 +199,7 @@ impl Validate for PgConfig {
             ("connect_timeout", self.connect_timeout),
             ("acquire_timeout", self.acquire_timeout),
             ("statement_timeout", self.statement_timeout),
+            ("event_poll_interval", self.event_poll_interval),
         ] {
             problems.check(
                 !value.is_zero() && value <= 10 * minute,
@@ -229,6 +234,7 @@ impl Default for PgConfig {
             ca_file: None,
             application_name: "hawser".to_owned(),
             prepared_statements: true,
+            event_poll_interval: Duration::from_secs(2),
         }
     }
 }

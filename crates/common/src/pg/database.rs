@@ -53,6 +53,7 @@ pub(super) struct Inner {
     pub(super) schema: &'static str,
     pub(super) statement_timeout: Duration,
     pub(super) outbox: outbox::Shared,
+    pub(super) event_poll_interval: Duration,
     acquire_timeout: Duration,
 }
 
@@ -86,6 +87,7 @@ impl Database {
             schema: schema.name,
             statement_timeout: config.statement_timeout,
             outbox: outbox::Shared::new(),
+            event_poll_interval: config.event_poll_interval,
             acquire_timeout: config.acquire_timeout,
         })))
     }
@@ -196,6 +198,21 @@ impl Database {
             .map(drop)
     }
 
+    /// The server's time.
+    ///
+    /// # Errors
+    /// Where it does not answer.
+    pub async fn server_time(&self) -> Result<time::OffsetDateTime, Error> {
+        let row = self
+            .query_one(
+                Scope::System,
+                "-- {schema}.clock_read\nSELECT clock_timestamp() AS now",
+                &[],
+            )
+            .await?;
+        Ok(row.get("now"))
+    }
+
     /// The schema's name.
     pub fn schema(&self) -> &'static str {
         self.0.schema
@@ -209,6 +226,10 @@ impl Database {
     /// Closes the pool; who waits for a connection is refused, who has one keeps it to the end.
     pub fn close(&self) {
         self.0.pool.close();
+    }
+
+    pub(super) fn event_poll_interval(&self) -> Duration {
+        self.0.event_poll_interval
     }
 
     pub(super) fn outbox(&self) -> &outbox::Shared {

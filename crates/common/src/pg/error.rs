@@ -201,11 +201,11 @@ impl Error {
 
     /// Whether the connection is of no further use, or its state not known.
     pub(super) fn is_fatal_to_connection(&self) -> bool {
-        !matches!(self, Self::Statement { source, .. } if source.class() != ErrorClass::Unavailable)
-            && !matches!(
-                self,
-                Self::RowCount { .. } | Self::Type(_) | Self::Aborted { .. }
-            )
+        match self {
+            Self::Statement { source, .. } => source.ends_session(),
+            Self::RowCount { .. } | Self::Type(_) | Self::Aborted { .. } => false,
+            _ => true,
+        }
     }
 }
 
@@ -240,6 +240,14 @@ impl ServerError {
             code if is_unavailable(code) => ErrorClass::Unavailable,
             _ => ErrorClass::Other,
         }
+    }
+
+    fn ends_session(&self) -> bool {
+        self.code.starts_with("08")
+            || matches!(
+                self.code.as_str(),
+                "57P01" | "57P02" | "57P03" | "57P05" | "25P03"
+            )
     }
 }
 

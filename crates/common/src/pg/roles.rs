@@ -97,6 +97,23 @@ pub async fn apply_bootstrap(
     client.batch_execute(&sql).await.map_err(failed)
 }
 
+/// Drops the schemas with all that is in them, for a development database that is to be made anew.
+///
+/// # Errors
+/// Where the login of `config` may not do that.
+pub async fn drop_schemas(config: &PgConfig, schemas: &[&Schema]) -> Result<(), RolesError> {
+    let client = connect(config).await?;
+    let mut sql = String::from("BEGIN;\n");
+    for schema in schemas {
+        let _ = writeln!(sql, "DROP SCHEMA IF EXISTS {} CASCADE;", schema.name);
+    }
+    sql.push_str("COMMIT;");
+    client
+        .batch_execute(&sql)
+        .await
+        .map_err(|error| RolesError(Error::of_statement("drop_schemas", error)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -38,6 +38,8 @@ pub struct Tx {
     begin: Mutex<Option<SimpleQueryStream>>,
     /// A statement has failed, so the server will not commit.
     failed: AtomicBool,
+    /// The connection was lost, or its state is not known.
+    lost: AtomicBool,
     /// Something was appended to the outbox.
     appended: AtomicBool,
     /// The server has answered COMMIT or ROLLBACK: the connection is as it was before.
@@ -76,6 +78,7 @@ impl Tx {
             connection: Some(connection),
             begin: Mutex::new(Some(begin)),
             failed: AtomicBool::new(false),
+            lost: AtomicBool::new(false),
             appended: AtomicBool::new(false),
             over: AtomicBool::new(false),
         })
@@ -132,6 +135,12 @@ impl Tx {
     }
 
     pub(super) async fn rollback(mut self) {
+        self.appended.store(false, Ordering::Relaxed);
+        if self.lost.load(Ordering::Relaxed) {
+            // Nobody is there to be told; the server does it by itself.
+            self.finish(None);
+            return;
+        }
         let outcome =
             match Box::pin(self.limited("ROLLBACK", join(self.begun(), self.send("ROLLBACK"))))
                 .await
@@ -139,7 +148,6 @@ impl Tx {
                 Ok((_, rolled_back)) => rolled_back,
                 Err(error) => Err(error),
             };
-        self.appended.store(false, Ordering::Relaxed);
         self.finish(outcome.as_ref().err());
     }
 
@@ -271,6 +279,9 @@ impl Tx {
             span.record("error.type", error.sqlstate().unwrap_or("other"));
             if !matches!(error, Error::Type(_)) {
                 self.failed.store(true, Ordering::Relaxed);
+            }
+            if error.is_fatal_to_connection() {
+                self.lost.store(true, Ordering::Relaxed);
             }
         }
         outcome

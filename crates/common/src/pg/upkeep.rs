@@ -20,7 +20,7 @@ pub fn spawn_upkeep(
     shutdown: &Shutdown,
 ) -> Statistics {
     let statistics = Statistics::new(db);
-    tasks.spawn_until_drained("outbox", publisher.run(shutdown.clone()));
+    tasks.spawn_until_drained("outbox", publisher.run_until_drained(shutdown.clone()));
     tasks.spawn_until_drained("statistics", statistics.clone().run(shutdown.clone()));
     tasks.spawn("purge", purge(db.clone(), shutdown.clone()));
     statistics

@@ -130,11 +130,21 @@ impl Guard {
     /// Takes API keys and external tenant ids too.
     #[must_use]
     pub fn with_directory(self, directory: Arc<identity::Directory>) -> Self {
+        self.with_lookups(directory.clone(), directory)
+    }
+
+    /// As [`Guard::with_directory`], for the directory itself, which asks nobody.
+    #[must_use]
+    pub fn with_lookups(
+        self,
+        api_keys: Arc<dyn Authenticate>,
+        tenants: Arc<dyn TenantLookup>,
+    ) -> Self {
         let inner = Arc::into_inner(self.inner).expect("a guard is completed before it is shared");
         Self {
             inner: Arc::new(Inner {
-                api_keys: Some(directory.clone()),
-                tenants: Some(directory),
+                api_keys: Some(api_keys),
+                tenants: Some(tenants),
                 ..inner
             }),
         }

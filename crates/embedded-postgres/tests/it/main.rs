@@ -13,12 +13,25 @@ use tokio_postgres::NoTls;
 fn folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     // As root, Postgres runs as another user, who has to get in.
-    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(
+        folder.path(),
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
     folder
 }
 
 async fn start(folder: &Path) -> Cluster {
-    Cluster::start(folder, &Options { durable: false, ..Options::default() }, &Deps::system("test")).await.unwrap()
+    Cluster::start(
+        folder,
+        &Options {
+            durable: false,
+            ..Options::default()
+        },
+        &Deps::system("test"),
+    )
+    .await
+    .unwrap()
 }
 
 async fn connect(cluster: &Cluster, url: &str) -> tokio_postgres::Client {
@@ -31,7 +44,11 @@ async fn connect(cluster: &Cluster, url: &str) -> tokio_postgres::Client {
 
 async fn count(cluster: &Cluster) -> i64 {
     let client = connect(cluster, &cluster.socket_url("postgres")).await;
-    client.query_one("SELECT count(*) FROM kept", &[]).await.unwrap().get(0)
+    client
+        .query_one("SELECT count(*) FROM kept", &[])
+        .await
+        .unwrap()
+        .get(0)
 }
 
 #[tokio::test]
@@ -39,19 +56,29 @@ async fn the_data_survives_a_stop_a_crash_and_a_server_that_outlived_its_owner()
     let folder = folder();
     let cluster = start(folder.path()).await;
     let client = connect(&cluster, &cluster.tcp_url("postgres")).await;
-    client.batch_execute("CREATE TABLE kept (n int); INSERT INTO kept VALUES (1)").await.unwrap();
+    client
+        .batch_execute("CREATE TABLE kept (n int); INSERT INTO kept VALUES (1)")
+        .await
+        .unwrap();
     cluster.stop(StopMode::Fast).await.unwrap();
 
     let cluster = start(folder.path()).await;
     assert_eq!(count(&cluster).await, 1);
-    connect(&cluster, &cluster.tcp_url("postgres")).await.batch_execute("INSERT INTO kept VALUES (2)").await.unwrap();
+    connect(&cluster, &cluster.tcp_url("postgres"))
+        .await
+        .batch_execute("INSERT INTO kept VALUES (2)")
+        .await
+        .unwrap();
     cluster.stop(StopMode::Immediate).await.unwrap();
 
     // The postmaster alone is killed: its pid file stays, and the backend of this connection for a while.
     let cluster = start(folder.path()).await;
     assert_eq!(count(&cluster).await, 2);
     let client = connect(&cluster, &cluster.tcp_url("postgres")).await;
-    client.batch_execute("INSERT INTO kept VALUES (3)").await.unwrap();
+    client
+        .batch_execute("INSERT INTO kept VALUES (3)")
+        .await
+        .unwrap();
     kill(Pid::from_raw(cluster.pid()), Signal::SIGKILL).unwrap();
     assert!(cluster.exited().await.is_some());
     assert!(folder.path().join("data/postmaster.pid").exists());
@@ -80,7 +107,9 @@ async fn a_stale_pid_file_that_names_a_living_process_is_no_obstacle() {
 async fn a_second_owner_is_refused() {
     let folder = folder();
     let cluster = start(folder.path()).await;
-    let error = Cluster::start(folder.path(), &Options::default(), &Deps::system("test")).await.unwrap_err();
+    let error = Cluster::start(folder.path(), &Options::default(), &Deps::system("test"))
+        .await
+        .unwrap_err();
     assert!(matches!(error, Error::InUse { .. }), "{error}");
     cluster.stop(StopMode::Fast).await.unwrap();
 }
@@ -92,7 +121,11 @@ async fn a_wrong_password_is_refused() {
     let mut config: tokio_postgres::Config = cluster.tcp_url("postgres").parse().unwrap();
     config.password("wrong");
     assert!(config.connect(NoTls).await.is_err());
-    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(cluster.password_file()).unwrap().permissions());
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &std::fs::metadata(cluster.password_file())
+            .unwrap()
+            .permissions(),
+    );
     assert_eq!(mode & 0o777, 0o600);
     cluster.stop(StopMode::Fast).await.unwrap();
 }
@@ -115,14 +148,22 @@ async fn a_folder_that_the_servers_user_cannot_enter_is_named() {
     let closed = folder.path().join("closed");
     std::fs::create_dir(&closed).unwrap();
     std::fs::set_permissions(&closed, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
-    let error = Cluster::start(&closed.join("pg"), &Options::default(), &Deps::system("test")).await.unwrap_err();
+    let error = Cluster::start(
+        &closed.join("pg"),
+        &Options::default(),
+        &Deps::system("test"),
+    )
+    .await
+    .unwrap_err();
     assert!(error.to_string().contains("closed"), "{error}");
 }
 
 #[tokio::test]
 #[ignore = "not a test by itself: the process that the next one kills"]
 async fn owner_to_be_killed() {
-    let folder = std::env::args().find_map(|argument| argument.strip_prefix("--skip=folder:").map(str::to_owned)).unwrap();
+    let folder = std::env::args()
+        .find_map(|argument| argument.strip_prefix("--skip=folder:").map(str::to_owned))
+        .unwrap();
     let cluster = start(Path::new(&folder)).await;
     std::fs::write(Path::new(&folder).join("up"), cluster.pid().to_string()).unwrap();
     std::future::pending::<()>().await;
@@ -132,12 +173,21 @@ async fn owner_to_be_killed() {
 async fn the_server_ends_when_its_owner_is_killed() {
     let folder = folder();
     let mut owner = Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "owner_to_be_killed", "--nocapture", &format!("--skip=folder:{}", folder.path().display())])
+        .args([
+            "--ignored",
+            "--exact",
+            "owner_to_be_killed",
+            "--nocapture",
+            &format!("--skip=folder:{}", folder.path().display()),
+        ])
         .spawn()
         .unwrap();
     let up = folder.path().join("up");
     let pid: i32 = loop {
-        match std::fs::read_to_string(&up).ok().and_then(|text| text.parse().ok()) {
+        match std::fs::read_to_string(&up)
+            .ok()
+            .and_then(|text| text.parse().ok())
+        {
             Some(pid) => break pid,
             None => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
         }
@@ -149,6 +199,12 @@ async fn the_server_ends_when_its_owner_is_killed() {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(20), gone).await.unwrap();
-    start(folder.path()).await.stop(StopMode::Fast).await.unwrap();
+    tokio::time::timeout(std::time::Duration::from_secs(20), gone)
+        .await
+        .unwrap();
+    start(folder.path())
+        .await
+        .stop(StopMode::Fast)
+        .await
+        .unwrap();
 }

@@ -1,5 +1,6 @@
 //! The task that numbers events, and tells this process's watchers how far the log goes.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
@@ -12,8 +13,6 @@ use crate::problem::Chain;
 
 /// At most this many are numbered in a transaction.
 const BATCH: i64 = 500;
-/// How often to look, when nobody says that there is something.
-const IDLE: Duration = Duration::from_secs(2);
 /// How soon to look again after another process has numbered something, which comes in bursts.
 const EAGER: Duration = Duration::from_millis(50);
 
@@ -79,32 +78,50 @@ impl Publisher {
             .build();
         Self {
             db: db.clone(),
-            idle: IDLE,
+            idle: db.event_poll_interval(),
             published,
         }
     }
 
-    /// How often to look for what another process appended, or numbered. Where there is no other process, seldom is enough.
-    #[must_use]
-    pub fn with_idle_poll(mut self, idle: Duration) -> Self {
-        self.idle = idle;
-        self
-    }
-
-    /// Works through every outage of the database. When shutdown is requested it ends the streams of [`super::watch`], and
-    /// goes on numbering until everything has drained; spawn it with
-    /// [`Tasks::spawn_until_drained`](crate::lifecycle::Tasks::spawn_until_drained).
+    /// Works through every outage of the database until shutdown is requested, and ends the streams of [`super::watch`] then.
     ///
     /// # Errors
     /// None; it is what tasks return.
-    pub async fn run(self, shutdown: Shutdown) -> Result<(), std::convert::Infallible> {
+    pub async fn run(self, shutdown: Shutdown) -> Result<(), Infallible> {
+        let ended = async { shutdown.requested().await };
+        self.run_until(ended, &shutdown).await
+    }
+
+    /// As [`Publisher::run`], and goes on numbering until everything has drained.
+    pub(in crate::pg) async fn run_until_drained(
+        self,
+        shutdown: Shutdown,
+    ) -> Result<(), Infallible> {
+        let ended = async { shutdown.drained().await };
+        self.run_until(ended, &shutdown).await
+    }
+
+    async fn run_until(
+        self,
+        ended: impl Future<Output = ()>,
+        shutdown: &Shutdown,
+    ) -> Result<(), Infallible> {
+        let ending = async {
+            shutdown.requested().await;
+            self.db.outbox().head.send_modify(|news| news.ended = true);
+            ended.await;
+        };
         tokio::select! {
             () = self.work() => {}
-            () = end_streams(self.db.clone(), shutdown.clone()) => {}
+            () = ending => {}
         }
         // The last ones, unless the database is away: then others will, or the next start.
         if let Err(error) = self.number_all().await {
-            tracing::info!(event = "outbox_left", error = %Chain(&error), "the last events are left to be numbered by others");
+            tracing::info!(
+                event = "outbox_left",
+                error = %Chain(&error),
+                "the last events are left to be numbered by others"
+            );
         }
         Ok(())
     }
@@ -187,12 +204,6 @@ impl Publisher {
             changed
         });
     }
-}
-
-async fn end_streams(db: Database, shutdown: Shutdown) {
-    shutdown.requested().await;
-    db.outbox().head.send_modify(|news| news.ended = true);
-    shutdown.drained().await;
 }
 
 /// One batch, in one transaction.

@@ -40,7 +40,7 @@ async fn pages_are_whole_and_stable_while_events_are_added() {
     for number in 0..7 {
         // Some at the same time.
         if number % 3 == 0 {
-            clock.advance(Duration::from_secs(60));
+            clock.advance(Duration::from_mins(1));
         }
         note(&db, ours, "operator/kim", &format!("things/{number}")).await;
         note(&db, theirs, "operator/kim", "things/other").await;

@@ -1,10 +1,11 @@
 //! The way to the server: how often it is gone, and what happens when it fails.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
 
 use common::Code;
-use common::pg::{Database, Error, ErrorClass, PgConfig, Scope};
+use common::pg::{self, Database, Error, ErrorClass, PgConfig, Scope, TlsMode};
 use testkit::chaos::Proxy;
 use testkit::{TestDatabase, eventually};
 
@@ -218,4 +219,90 @@ async fn a_wrong_password_is_a_mistake_and_no_outage() {
     let right = std::fs::read_to_string(test.config("trial").password_file.unwrap()).unwrap();
     std::fs::write(password_file.path(), right + "\n").unwrap();
     db.ping().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_with_a_certificate_is_verified() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let [certificate, key, other] =
+        ["server.crt", "server.key", "other.crt"].map(|name| folder.path().join(name));
+    std::fs::write(&certificate, certified.cert.pem()).unwrap();
+    std::fs::write(&key, certified.signing_key.serialize_pem()).unwrap();
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::fs::write(
+        &other,
+        rcgen::generate_simple_self_signed(["localhost".to_owned()])
+            .unwrap()
+            .cert
+            .pem(),
+    )
+    .unwrap();
+    if let Ok(Some(user)) = nix::unistd::User::from_name("postgres")
+        && nix::unistd::Uid::effective().is_root()
+    {
+        std::os::unix::fs::chown(&key, Some(user.uid.as_raw()), None).unwrap();
+    }
+    let settings = [
+        ("ssl", "on".to_owned()),
+        ("ssl_cert_file", certificate.display().to_string()),
+        ("ssl_key_file", key.display().to_string()),
+    ];
+    let options = embedded_postgres::Options {
+        durable: false,
+        settings: settings
+            .map(|(name, value)| (name.to_owned(), value))
+            .to_vec(),
+        ..embedded_postgres::Options::default()
+    };
+    let cluster =
+        embedded_postgres::Cluster::start(&folder.path().join("pg"), &options, &testkit::deps())
+            .await
+            .unwrap();
+    let config = PgConfig {
+        tls: TlsMode::Require,
+        ca_file: Some(certificate),
+        password_file: Some(cluster.password_file().to_owned()),
+        ..PgConfig::new(format!(
+            "postgres://postgres@localhost:{}/postgres",
+            cluster.port()
+        ))
+    };
+    pg::apply_bootstrap(&config, &[&SCHEMA], &[]).await.unwrap();
+    pg::migrate(&config, &SCHEMA).await.unwrap();
+    let db = Database::open(&config, &SCHEMA, &testkit::deps()).unwrap();
+    db.ping().await.unwrap();
+    // Others' connections are seen by the superuser alone.
+    let mut admin: tokio_postgres::Config = cluster.socket_url("postgres").parse().unwrap();
+    admin.password(std::fs::read_to_string(cluster.password_file()).unwrap());
+    let (admin, connection) = admin.connect(tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let encrypted = admin
+        .query_one("SELECT count(*) FROM pg_stat_ssl WHERE ssl", &[])
+        .await
+        .unwrap();
+    assert_eq!(encrypted.get::<_, i64>(0), 1);
+
+    // Another name, and another authority, are refused.
+    let elsewhere = PgConfig {
+        url: config.url.replace("localhost", "127.0.0.1"),
+        ..config.clone()
+    };
+    let unknown = PgConfig {
+        ca_file: Some(other),
+        ..config
+    };
+    for config in [elsewhere, unknown] {
+        let error = Database::open(&config, &SCHEMA, &testkit::deps())
+            .unwrap()
+            .ping()
+            .await
+            .unwrap_err();
+        assert!(matches!(error, Error::Connect(_)), "{error:?}");
+    }
+    cluster
+        .stop(embedded_postgres::StopMode::Immediate)
+        .await
+        .unwrap();
 }

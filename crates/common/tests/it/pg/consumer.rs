@@ -90,7 +90,7 @@ fn replica(db: Database, tenant: TenantKey, messages: &[Message], permits: usize
             };
             let open = async |start| Ok(feed(&messages, &start));
             let Ok(()) = Consumer::new(&db, "trial.feed")
-                .run(shutdown, |start| open(start), applying)
+                .run(shutdown, open, applying)
                 .await;
         }
     });

@@ -41,11 +41,7 @@ async fn append(db: &Database, tenant: TenantKey, resource: &str, revision: i64)
 
 fn publish(db: &Database) -> Shutdown {
     let shutdown = Shutdown::new();
-    tokio::spawn(
-        Publisher::new(db)
-            .with_idle_poll(Duration::from_millis(100))
-            .run(shutdown.clone()),
-    );
+    tokio::spawn(Publisher::new(db).run(shutdown.clone()));
     shutdown
 }
 

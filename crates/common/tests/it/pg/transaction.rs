@@ -195,12 +195,15 @@ async fn a_single_statement_that_fails_leaves_nothing_behind() {
     }
     let after: i32 = db.query_one(Scope::System, pid, &[]).await.unwrap().get(0);
     assert_eq!(before, after, "the connection is good");
-    let idle = "-- trial.transaction_age\nSELECT now() - xact_start < '1 s'::interval FROM pg_stat_activity WHERE pid = pg_backend_pid()";
-    assert!(
-        db.query_one(Scope::System, idle, &[])
+    let open = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'";
+    assert_eq!(
+        test.admin()
+            .await
+            .query_one(open, &[])
             .await
             .unwrap()
-            .get::<_, bool>(0)
+            .get::<_, i64>(0),
+        0
     );
 }
 
