@@ -61,6 +61,9 @@ pub enum Code {
     Unauthenticated = 16,
 }
 
+/// A status travels in headers, which HTTP/2 peers bound to 16 KiB.
+const MOST_VIOLATIONS: usize = 40;
+
 impl Problem {
     /// A problem with a reason.
     pub fn new(code: Code, reason: Reason, message: impl Into<String>) -> Self {
@@ -82,12 +85,17 @@ impl Problem {
         }
     }
 
-    /// INVALID_ARGUMENT that names every violated field.
-    pub fn invalid(fields: Vec<FieldViolation>) -> Self {
-        let listed: Vec<_> = fields
+    /// INVALID_ARGUMENT that names every violated field, up to a number that fits into an answer's headers.
+    pub fn invalid(mut fields: Vec<FieldViolation>) -> Self {
+        let unnamed = fields.len().saturating_sub(MOST_VIOLATIONS);
+        fields.truncate(MOST_VIOLATIONS);
+        let mut listed: Vec<_> = fields
             .iter()
             .map(|violation| format!("{}: {}", violation.field, violation.description))
             .collect();
+        if unnamed > 0 {
+            listed.push(format!("and {unnamed} more"));
+        }
         Self {
             fields,
             ..Self::new(

@@ -196,7 +196,7 @@ fn parse(
     while let Some(argument) = parser.next().map_err(|_| usage())? {
         match argument {
             lexopt::Arg::Long("config") => {
-                config = Some(PathBuf::from(parser.value().map_err(|_| usage())?))
+                config = Some(PathBuf::from(parser.value().map_err(|_| usage())?));
             }
             lexopt::Arg::Long("set") => {
                 let value = parser.value().map_err(|_| usage())?;

@@ -151,7 +151,7 @@ impl Tls {
                     }
                     // Half-written files are normal for a moment; the old ones stay in use and the next look tries again.
                     Err(error) => {
-                        tracing::warn!(event = "certificates_unreadable", error = %crate::problem::Chain(&error), "changed certificates cannot be read; the old ones stay in use")
+                        tracing::warn!(event = "certificates_unreadable", error = %crate::problem::Chain(&error), "changed certificates cannot be read; the old ones stay in use");
                     }
                 }
             }

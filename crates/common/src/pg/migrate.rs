@@ -205,6 +205,11 @@ pub async fn migrate(config: &PgConfig, schema: &Schema) -> Result<(), MigrateEr
         source,
     };
     let client = connect(config).await.map_err(database)?;
+    // That a table exists already is what is hoped for.
+    client
+        .batch_execute("SET client_min_messages = warning")
+        .await
+        .map_err(|error| database(Error::of_statement("migrate", error)))?;
     for (component, migrations) in components(schema) {
         while step(&client, schema.name, component, migrations).await? {}
     }

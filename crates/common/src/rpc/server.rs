@@ -225,10 +225,10 @@ async fn accept(
                 // The server is gone where nobody takes the connection.
                 Ok(Ok(stream)) => drop(connections.send(Ok(stream)).await),
                 Ok(Err(error)) => {
-                    tracing::debug!(event = "tls_handshake_failed", %peer, %error, "a TLS handshake failed")
+                    tracing::debug!(event = "tls_handshake_failed", %peer, %error, "a TLS handshake failed");
                 }
                 Err(_) => {
-                    tracing::debug!(event = "tls_handshake_failed", %peer, "a TLS handshake took too long")
+                    tracing::debug!(event = "tls_handshake_failed", %peer, "a TLS handshake took too long");
                 }
             }
         });

@@ -57,7 +57,7 @@ impl Default for TelemetryConfig {
     fn default() -> Self {
         Self {
             log_format: LogFormat::Auto,
-            log_filter: "info".to_owned(),
+            log_filter: "info,opentelemetry=warn".to_owned(),
             sample_ratio: 1.0,
             resource: BTreeMap::new(),
             otlp: OtlpConfig::default(),

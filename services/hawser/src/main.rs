@@ -1,0 +1,5 @@
+//! `hawser`: every service in one process, and the tools around them.
+
+fn main() -> std::process::ExitCode {
+    hawser::cli::run()
+}
