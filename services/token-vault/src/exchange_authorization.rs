@@ -1,0 +1,347 @@
+//! The first tokens of a grant, or new ones for a grant that is connected again.
+//!
+//! An intent lies under the caller's grant id before the code is sent, so that a repetition of the call finds it: a code
+//! is sent once, and its tokens make one grant.
+
+mod claim;
+mod identity;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use common::Secret;
+use common::identity::Actor;
+use common::problem::Chain;
+use oauth_client::{Class, Failure, TokenGrant, TokenSet, Verifier};
+use time::OffsetDateTime;
+use tokio::sync::oneshot;
+
+use crate::error::Error;
+use crate::failpoint;
+use crate::grant::{Answer, ClientKey, ExchangeFacts, Grant, GrantKey, Settled};
+use crate::oauth_client::OAuthClient;
+use crate::providers::{Resolved, at_database_time, is_client_refused};
+use crate::refresh_grant::attempt::described;
+use crate::refresh_grant::{Seals, seal_tokens};
+use crate::spool::Slot;
+use crate::store::Change;
+use crate::vault::Vault;
+
+use claim::Found;
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Exchange {
+    pub(crate) grant: GrantKey,
+    pub(crate) client: ClientKey,
+    pub(crate) authorization: Authorization,
+    /// 0 for a new grant.
+    pub(crate) expected_version: i64,
+    pub(crate) parameters: BTreeMap<String, String>,
+    pub(crate) actor: Actor,
+}
+
+/// What is traded for tokens.
+#[derive(Clone, Debug)]
+pub(crate) enum Authorization {
+    Code {
+        code: Secret<String>,
+        redirect_uri: String,
+        verifier: Option<Verifier>,
+        nonce: Option<String>,
+    },
+    ClientCredentials {
+        scopes: Vec<String>,
+    },
+}
+
+/// A request that brought nothing.
+struct Unsuccessful {
+    error: Error,
+    /// The code is, or may be, used up.
+    is_spent: bool,
+}
+
+const POLL: Duration = Duration::from_millis(50);
+const PATIENCE: Duration = Duration::from_secs(30);
+
+impl Vault {
+    /// The grant with its new tokens. Goes on when the caller is gone: what a provider gives is never dropped.
+    pub(crate) async fn exchange_authorization(&self, exchange: Exchange) -> Result<Grant, Error> {
+        let (done, told) = oneshot::channel();
+        let this = self.clone();
+        self.tasks.spawn_work("exchange", async move {
+            let _ = done.send(Box::pin(this.exchange(&exchange)).await);
+        });
+        told.await.unwrap_or(Err(Error::Stopping))
+    }
+
+    async fn exchange(&self, exchange: &Exchange) -> Result<Grant, Error> {
+        let client = self
+            .store
+            .oauth_client_get(exchange.client)
+            .await?
+            .ok_or(Error::ClientNotFound)?;
+        let resolved = self
+            .providers
+            .resolve(&client, &exchange.parameters, true)
+            .await?;
+        let hash = exchange.hash();
+        let give_up = self.deps.clock.boottime() + PATIENCE;
+        let _open = self.instance.open_intent();
+        let (grant, lease_ends) = loop {
+            let lease_ends = self.deps.clock.boottime() + self.lease();
+            match self.exchange_claim(exchange, &hash, &resolved).await? {
+                Found::Taken(grant) => break (*grant, lease_ends),
+                Found::Done(grant) => return Ok(*grant),
+                Found::Failed { error } => return Err(Error::AuthorizationExpired { error }),
+                Found::Exists => return Err(Error::GrantExists),
+                Found::Version { actual } => return Err(Error::VersionMismatch { actual }),
+                Found::Missing => return Err(Error::GrantNotFound),
+                Found::Revoked => return Err(Error::GrantRevoked),
+                Found::Busy if self.deps.clock.boottime() >= give_up => {
+                    return Err(Error::ProviderUnavailable {
+                        wait: Duration::from_secs(1),
+                    });
+                }
+                Found::Busy => tokio::time::sleep(POLL).await,
+            }
+        };
+        match self
+            .exchange_under_lease(exchange, &client, &resolved, &grant, hash, lease_ends)
+            .await
+        {
+            Ok(grant) => Ok(grant),
+            Err(unsuccessful) => {
+                self.exchange_undo(&grant, &unsuccessful).await?;
+                Err(unsuccessful.error)
+            }
+        }
+    }
+
+    async fn exchange_under_lease(
+        &self,
+        exchange: &Exchange,
+        client: &OAuthClient,
+        resolved: &Resolved,
+        grant: &Grant,
+        hash: Vec<u8>,
+        lease_ends: Duration,
+    ) -> Result<Grant, Unsuccessful> {
+        let key = grant.key;
+        let unsent = |error: Error| Unsuccessful {
+            error,
+            is_spent: false,
+        };
+        let data_key = self
+            .keys
+            .newest(key.tenant)
+            .await
+            .map_err(|error| unsent(error.into()))?;
+        let slot = self
+            .spool
+            .allocate(key.tenant.new_id(&self.deps))
+            .await
+            .map_err(|error| unsent(error.into()))?;
+        let (tokens, sent_at) = self
+            .exchange_send(exchange, client, resolved, grant, lease_ends)
+            .await?;
+        failpoint::reach("answered");
+        let tokens = self
+            .with_identity(exchange, resolved, tokens, key, sent_at)
+            .await?;
+        let facts = ExchangeFacts {
+            hash,
+            by_client: matches!(
+                exchange.authorization,
+                Authorization::ClientCredentials { .. }
+            ),
+            client_tenant_id: exchange.client.tenant.id(),
+            client_id: exchange.client.id,
+            parameters: exchange.parameters.clone(),
+        };
+        let seals = Seals {
+            keys: &self.keys,
+            data_key: &data_key,
+            resolved,
+            random: self.random(),
+        };
+        let base = Grant {
+            scopes: exchange.authorization.scopes(),
+            refresh_token: None,
+            ..grant.clone()
+        };
+        let answer = seal_tokens(&seals, &base, None, &tokens, sent_at, Some(facts));
+        self.exchange_settle(slot, answer, client, key)
+            .await
+            .map_err(|error| Unsuccessful {
+                error,
+                is_spent: true,
+            })
+    }
+
+    async fn exchange_send(
+        &self,
+        exchange: &Exchange,
+        client: &OAuthClient,
+        resolved: &Resolved,
+        grant: &Grant,
+        lease_ends: Duration,
+    ) -> Result<(TokenSet, OffsetDateTime), Unsuccessful> {
+        let unsent = |error: Error| Unsuccessful {
+            error,
+            is_spent: false,
+        };
+        let traded = exchange.authorization.traded();
+        let prepared = resolved
+            .prepare(
+                &resolved.token_url,
+                &traded,
+                &self.providers.egress,
+                self.provider_timeout,
+                &self.deps,
+            )
+            .await
+            .map_err(|error| unsent(error_of(&error.failure(), self.deps.now())))?;
+        if self.deps.clock.boottime() + self.provider_timeout > lease_ends {
+            return Err(unsent(Error::ProviderUnavailable { wait: POLL }));
+        }
+        let sent_at = self
+            .store
+            .intent_send(grant.key, grant.fence)
+            .await
+            .map_err(|error| unsent(error.into()))?;
+        let sent_at = sent_at.ok_or_else(|| unsent(Error::ProviderUnavailable { wait: POLL }))?;
+        failpoint::reach("before_send");
+        let deps = at_database_time(&self.deps, sent_at);
+        match prepared.send(&self.providers.egress, &deps).await {
+            Ok(tokens) => Ok((tokens, sent_at)),
+            Err(failure) => {
+                tracing::warn!(
+                    event = "exchange_failed",
+                    tenant.id = %grant.key.tenant,
+                    grant.id = %grant.key.id,
+                    class = failure.class.as_str(),
+                    status = failure.status,
+                    error = %Chain(&failure),
+                    "a provider gave no tokens for an authorization"
+                );
+                if is_client_refused(&failure) {
+                    let told = self
+                        .store
+                        .oauth_client_refused(client.key, client.version, &described(&failure))
+                        .await;
+                    told.map_err(|error| unsent(error.into()))?;
+                }
+                let is_spent = matches!(
+                    failure.class,
+                    Class::Reauthorization(_) | Class::Ambiguous | Class::ProviderBug
+                );
+                Err(Unsuccessful {
+                    error: error_of(&failure, deps.now()),
+                    is_spent,
+                })
+            }
+        }
+    }
+
+    async fn exchange_settle(
+        &self,
+        slot: Slot,
+        answer: Answer,
+        client: &OAuthClient,
+        key: GrantKey,
+    ) -> Result<Grant, Error> {
+        let settled = self.settle(slot, answer).await?;
+        if client.refusal.is_some() {
+            self.store.oauth_client_accepted(client.key).await?;
+        }
+        match settled {
+            Settled::Committed(_) | Settled::AlreadyCommitted => {}
+            Settled::Superseded => return Err(Error::ProviderUnavailable { wait: POLL }),
+            Settled::TooLate => return Err(Error::GrantRevoked),
+        }
+        self.statistics
+            .count(key.tenant, "authorizations_exchanged", &[]);
+        tracing::info!(event = "authorization_exchanged", tenant.id = %key.tenant, grant.id = %key.id, "a grant has its first tokens");
+        self.store.grant_get(key).await?.ok_or(Error::GrantNotFound)
+    }
+
+    /// Gives the lease back. A code that may be used up is not sent again; anything else may be tried again.
+    async fn exchange_undo(&self, taken: &Grant, unsuccessful: &Unsuccessful) -> Result<(), Error> {
+        let (key, fence) = (taken.key, taken.fence);
+        if !taken.is_visible() && !unsuccessful.is_spent {
+            return Ok(self.store.grant_forget(key, fence).await?);
+        }
+        let error = match &unsuccessful.error {
+            Error::AuthorizationExpired { error } => error.clone(),
+            error => error.to_string(),
+        };
+        let undone = self.store.grant_change("exchange_undo", key, move |grant| {
+            let is_mine = grant.fence == fence && grant.intent.is_some();
+            if is_mine && grant.is_visible() {
+                grant.abandon_exchange(fence);
+            } else if is_mine {
+                grant.exchange_failed(&error);
+            }
+            Change {
+                save: is_mine,
+                ..Change::saved(())
+            }
+        });
+        undone.await?;
+        Ok(())
+    }
+}
+
+impl Authorization {
+    fn traded(&self) -> TokenGrant<'_> {
+        match self {
+            Self::Code {
+                code,
+                redirect_uri,
+                verifier,
+                ..
+            } => TokenGrant::AuthorizationCode {
+                code,
+                redirect_uri,
+                verifier: verifier.as_ref(),
+            },
+            Self::ClientCredentials { scopes } => TokenGrant::ClientCredentials { scopes },
+        }
+    }
+
+    fn nonce(&self) -> Option<&str> {
+        match self {
+            Self::Code { nonce, .. } => nonce.as_deref(),
+            Self::ClientCredentials { .. } => None,
+        }
+    }
+
+    /// What was asked for here; a provider that grants just that need not say so.
+    fn scopes(&self) -> Vec<String> {
+        match self {
+            Self::Code { .. } => Vec::new(),
+            Self::ClientCredentials { scopes } => scopes.clone(),
+        }
+    }
+}
+
+fn error_of(failure: &Failure, now: OffsetDateTime) -> Error {
+    let wait = failure.retry_after.unwrap_or(Duration::from_secs(1));
+    match failure.class {
+        Class::Transient => Error::ProviderUnavailable { wait },
+        Class::RateLimited { until } => Error::RateLimited {
+            wait: Duration::try_from(until - now).unwrap_or(wait),
+        },
+        Class::Reauthorization(_) => Error::AuthorizationExpired {
+            error: described(failure),
+        },
+        Class::Configuration => Error::Misconfigured {
+            error: described(failure),
+        },
+        Class::Ambiguous | Class::ProviderBug => Error::AuthorizationExpired {
+            error: failure.to_string(),
+        },
+    }
+}
