@@ -1,0 +1,5 @@
+//! The sync worker's process.
+
+fn main() -> std::process::ExitCode {
+    common::service::main::<sync_worker::SyncWorker>()
+}
