@@ -41,6 +41,8 @@ pub struct Options {
     pub binaries: Option<PathBuf>,
     /// As whom Postgres runs where we are root.
     pub user: String,
+    /// The port to take where it is free; another one where it is not, or where this is `None`.
+    pub port: Option<u16>,
     /// Further settings, by name.
     pub settings: Vec<(String, String)>,
 }
@@ -85,6 +87,7 @@ impl Default for Options {
             max_connections: 200,
             binaries: None,
             user: "postgres".to_owned(),
+            port: None,
             settings: Vec::new(),
         }
     }
@@ -349,7 +352,11 @@ async fn launch(
     let mut tries = 0;
     loop {
         tries += 1;
-        let port = free_port().map_err(Error::file("127.0.0.1"))?;
+        let wanted = options.port.filter(|_| tries == 1);
+        let port = match wanted {
+            Some(port) => port,
+            None => free_port().map_err(Error::file("127.0.0.1"))?,
+        };
         let started_at = open_log(&log)?;
         let mut command = run_as.command(
             &binaries.program("postgres"),

@@ -9,11 +9,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::{Args, Parser, Subcommand};
 use common::Deps;
+use common::admin::AdminConfig;
 use common::config::{self, Problems, Validate};
 use common::lifecycle::{self, LifecycleConfig, Process, Settings};
 use common::problem::Chain;
 use common::telemetry::TelemetryConfig;
-use common::admin::AdminConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::data_dir::DataDir;
@@ -150,13 +150,30 @@ pub fn run() -> ExitCode {
     let outcome = match cli.command {
         Command::Up(args) => return run_up(args),
         Command::Demo(args) => block_on(demo::demo(args)),
-        Command::Migrate(args) => block_on(database::migrate(args.database_url, args.database_password_file)),
+        Command::Migrate(args) => block_on(database::migrate(
+            args.database_url,
+            args.database_password_file,
+        )),
         Command::Doctor(args) => block_on(doctor::doctor(args.data_dir)),
-        Command::Token(TokenCommand::Mint { data, tenant, user, role, minutes }) => {
-            mint(&data, Subject { tenant, user, roles: role }, minutes)
-        }
+        Command::Token(TokenCommand::Mint {
+            data,
+            tenant,
+            user,
+            role,
+            minutes,
+        }) => mint(
+            &data,
+            Subject {
+                tenant,
+                user,
+                roles: role,
+            },
+            minutes,
+        ),
         Command::Db(DbCommand::Seed(args)) => block_on(database::seed(args.data_dir)),
-        Command::Db(DbCommand::Reset { data, yes }) => block_on(database::reset(data.data_dir, yes)),
+        Command::Db(DbCommand::Reset { data, yes }) => {
+            block_on(database::reset(data.data_dir, yes))
+        }
         Command::Db(DbCommand::Bootstrap { .. }) => say(&database::bootstrap_sql()),
     };
     match outcome {
@@ -166,7 +183,11 @@ pub fn run() -> ExitCode {
 }
 
 fn run_up(args: UpArgs) -> ExitCode {
-    let overrides: Result<Vec<_>, _> = args.settings.iter().map(|text| config::parse_override(text)).collect();
+    let overrides: Result<Vec<_>, _> = args
+        .settings
+        .iter()
+        .map(|text| config::parse_override(text))
+        .collect();
     let overrides = match overrides {
         Ok(overrides) => overrides,
         Err(error) => return fail(&error.into()),
@@ -175,7 +196,11 @@ fn run_up(args: UpArgs) -> ExitCode {
         Ok(config) => config,
         Err(error) => return fail(&error.into()),
     };
-    let settings = Settings { telemetry: config.telemetry, admin: config.admin, lifecycle: config.lifecycle };
+    let settings = Settings {
+        telemetry: config.telemetry,
+        admin: config.admin,
+        lifecycle: config.lifecycle,
+    };
     let options = up::Options {
         data_dir: args.data.data_dir,
         database_url: args.database.database_url,
@@ -184,13 +209,30 @@ fn run_up(args: UpArgs) -> ExitCode {
         records: args.records,
     };
     let refused = Mutex::new(None);
-    let code = lifecycle::run("hawser", &settings, async |process: Process| -> Result<()> {
-        let started = up::start(&options, &process).await;
-        let running = started.inspect_err(|error| *refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(Chain(error.as_ref()).to_string()))?;
-        let summary = ready_line(&running.instance);
-        running.hold(&process);
-        say(&summary)
-    });
+    let leavings = up::Leavings::default();
+    let code = lifecycle::run(
+        "hawser",
+        &settings,
+        async |process: Process| -> Result<()> {
+            let started = up::start(&options, &process).await;
+            let running = started.inspect_err(|error| {
+                *refused.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Some(Chain(error.as_ref()).to_string())
+            })?;
+            let summary = ready_line(&running.instance);
+            running.hold(&process, &leavings);
+            say(&summary)
+        },
+    );
+    let remains = leavings
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
+    if let Some(remains) = remains
+        && let Err(error) = block_on(remains.stop())
+    {
+        return fail(&error);
+    }
     // The log has it too, among other lines and perhaps as JSON; this one is for the person at the terminal.
     if let Some(sentence) = refused.into_inner().unwrap_or_else(PoisonError::into_inner) {
         let _ = writeln!(std::io::stderr(), "hawser: {sentence}");
@@ -211,11 +253,19 @@ fn mint(data: &DataDirArgs, subject: Subject, minutes: u32) -> Result<()> {
     let dir = DataDir::at(&data.data_dir)?;
     let instance = Instance::read(&dir)?;
     let deps = Deps::system("hawser");
-    say(&user_token::mint(&instance.jwt, &subject, time::Duration::minutes(i64::from(minutes)), &deps)?)
+    say(&user_token::mint(
+        &instance.jwt,
+        &subject,
+        time::Duration::minutes(i64::from(minutes)),
+        &deps,
+    )?)
 }
 
 fn block_on(work: impl Future<Output = Result<()>>) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime cannot be started")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the runtime cannot be started")?;
     let outcome = runtime.block_on(work);
     runtime.shutdown_timeout(Duration::from_secs(1));
     outcome
@@ -227,7 +277,9 @@ fn block_on(work: impl Future<Output = Result<()>>) -> Result<()> {
 /// Where standard output is gone.
 pub fn say(line: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}").and_then(|()| out.flush()).context("standard output is closed")
+    writeln!(out, "{line}")
+        .and_then(|()| out.flush())
+        .context("standard output is closed")
 }
 
 fn fail(error: &anyhow::Error) -> ExitCode {

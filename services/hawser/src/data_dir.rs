@@ -37,13 +37,17 @@ pub struct HeldDataDir {
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
     /// Another process has it.
-    #[error("{path} is in use by another `hawser up`; stop that one, or choose another folder with --data-dir")]
+    #[error(
+        "{path} is in use by another `hawser up`; stop that one, or choose another folder with --data-dir"
+    )]
     InUse {
         /// The folder.
         path: PathBuf,
     },
     /// It was written by a newer version.
-    #[error("{path} was written by a newer version of Hawser (format {found}, this one knows {FORMAT}); use that version, or another folder with --data-dir")]
+    #[error(
+        "{path} was written by a newer version of Hawser (format {found}, this one knows {FORMAT}); use that version, or another folder with --data-dir"
+    )]
     Newer {
         /// The folder.
         path: PathBuf,
@@ -57,7 +61,9 @@ pub enum DataDirError {
         path: PathBuf,
     },
     /// It cannot be read or written.
-    #[error("{path} cannot be read or written; check who owns it, or choose another folder with --data-dir")]
+    #[error(
+        "{path} cannot be read or written; check who owns it, or choose another folder with --data-dir"
+    )]
     File {
         /// The file or folder.
         path: PathBuf,
@@ -72,7 +78,10 @@ impl DataDir {
     /// # Errors
     /// [`DataDirError::File`] where the path cannot be made absolute.
     pub fn at(path: &Path) -> Result<Self, DataDirError> {
-        let root = std::path::absolute(path).map_err(|source| DataDirError::File { path: path.to_owned(), source })?;
+        let root = std::path::absolute(path).map_err(|source| DataDirError::File {
+            path: path.to_owned(),
+            source,
+        })?;
         Ok(Self { root })
     }
 
@@ -85,13 +94,19 @@ impl DataDir {
         let version = self.root.join("VERSION");
         match fs::read_to_string(&version) {
             Ok(text) => {
-                let found = text.trim().parse().map_err(|_| DataDirError::Foreign { path: self.root.clone() })?;
+                let found = text.trim().parse().map_err(|_| DataDirError::Foreign {
+                    path: self.root.clone(),
+                })?;
                 if found > FORMAT {
-                    return Err(DataDirError::Newer { path: self.root, found });
+                    return Err(DataDirError::Newer {
+                        path: self.root,
+                        found,
+                    });
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let mut entries = fs::read_dir(&self.root).map_err(|source| self.failed(&self.root, source))?;
+                let mut entries =
+                    fs::read_dir(&self.root).map_err(|source| self.failed(&self.root, source))?;
                 if entries.any(|entry| entry.is_ok_and(|entry| entry.file_name() != "lock")) {
                     return Err(DataDirError::Foreign { path: self.root });
                 }
@@ -99,15 +114,26 @@ impl DataDir {
             Err(source) => return Err(self.failed(&version, source)),
         }
         let path = self.root.join("lock");
-        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path);
         let file = file.map_err(|source| self.failed(&path, source))?;
-        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
-            .map_err(|_| DataDirError::InUse { path: self.root.clone() })?;
+        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| {
+            DataDirError::InUse {
+                path: self.root.clone(),
+            }
+        })?;
         write_private(&version, format!("{FORMAT}\n").as_bytes())?;
         for folder in [self.certificates(), self.keys(), self.spool()] {
             make_dir(&folder)?;
         }
-        Ok(HeldDataDir { dir: self, _lock: lock })
+        Ok(HeldDataDir {
+            dir: self,
+            _lock: lock,
+        })
     }
 
     /// The folder itself.
@@ -154,8 +180,14 @@ impl DataDir {
     }
 
     fn failed(&self, path: &Path, source: io::Error) -> DataDirError {
-        debug_assert!(path.starts_with(&self.root), "only what lies in the folder is touched");
-        DataDirError::File { path: path.to_owned(), source }
+        debug_assert!(
+            path.starts_with(&self.root),
+            "only what lies in the folder is touched"
+        );
+        DataDirError::File {
+            path: path.to_owned(),
+            source,
+        }
     }
 }
 
@@ -164,11 +196,21 @@ impl DataDir {
 /// # Errors
 /// [`DataDirError::File`] where it cannot be written.
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), DataDirError> {
-    let failed = |source| DataDirError::File { path: path.to_owned(), source };
+    let failed = |source| DataDirError::File {
+        path: path.to_owned(),
+        source,
+    };
     let draft = path.with_extension("draft");
-    let mut file =
-        OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&draft).map_err(failed)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(&draft)
+        .map_err(failed)?;
+    file.write_all(bytes)
+        .and_then(|()| file.sync_all())
+        .map_err(failed)?;
     fs::rename(&draft, path).map_err(failed)
 }
 
@@ -178,7 +220,10 @@ fn make_dir(path: &Path) -> Result<(), DataDirError> {
         .recursive(true)
         .mode(0o711)
         .create(path)
-        .map_err(|source| DataDirError::File { path: path.to_owned(), source })
+        .map_err(|source| DataDirError::File {
+            path: path.to_owned(),
+            source,
+        })
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -228,12 +273,21 @@ mod tests {
     fn a_secret_is_made_once_and_closed() {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = folder();
-        let held = DataDir::at(&folder.path().join("data")).expect("a path").hold().expect("free");
+        let held = DataDir::at(&folder.path().join("data"))
+            .expect("a path")
+            .hold()
+            .expect("free");
         let deps = Deps::system("test");
         let path = held.dir.secret_file("kek.hex", &deps).expect("made");
         let first = fs::read(&path).expect("read");
         assert_eq!(first.len(), 64);
-        assert_eq!(fs::read(held.dir.secret_file("kek.hex", &deps).expect("kept")).expect("read"), first);
-        assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::read(held.dir.secret_file("kek.hex", &deps).expect("kept")).expect("read"),
+            first
+        );
+        assert_eq!(
+            fs::metadata(&path).expect("there").permissions().mode() & 0o777,
+            0o600
+        );
     }
 }

@@ -24,7 +24,9 @@ pub(crate) async fn migrate(url: Option<String>, password_file: Option<PathBuf>)
     let mut config = pg::PgConfig::new(url);
     config.password_file = password_file;
     for schema in SCHEMAS {
-        pg::migrate(&config, schema).await.with_context(|| format!("the schema `{}` cannot be brought up to date", schema.name))?;
+        pg::migrate(&config, schema).await.with_context(|| {
+            format!("the schema `{}` cannot be brought up to date", schema.name)
+        })?;
         say(&format!("{} is up to date", schema.name))?;
     }
     Ok(())
@@ -40,12 +42,21 @@ pub(crate) async fn seed(data_dir: PathBuf) -> Result<()> {
     let server = Server::open_development(&dir, &deps).await?;
     // Whatever is opened so is the database that `hawser up` made for itself.
     let development = tenant_directory::Development::confirmed(true)?;
-    let database = Database::open(&server.login("directory")?, &tenant_directory::SCHEMA, &deps)?;
+    let database = Database::open(
+        &server.login("directory")?,
+        &tenant_directory::SCHEMA,
+        &deps,
+    )?;
     let seeded = tenant_directory::seed(&database, &deps, development).await;
     database.close();
     server.stop().await?;
     let seeded = seeded.context("the development tenant cannot be made")?;
-    say(&format!("tenant acme is {}, with the admin {} and the users {}", seeded.tenant_id, seeded.admin, seeded.users.join(", ")))
+    say(&format!(
+        "tenant acme is {}, with the admin {} and the users {}",
+        seeded.tenant_id,
+        seeded.admin,
+        seeded.users.join(", ")
+    ))
 }
 
 /// Deletes everything in a development database.
@@ -54,7 +65,10 @@ pub(crate) async fn seed(data_dir: PathBuf) -> Result<()> {
 /// Where it runs, or is not a development database.
 pub(crate) async fn reset(data_dir: PathBuf, yes: bool) -> Result<()> {
     if !yes {
-        bail!("this deletes everything in the database of {}; say --yes if that is what you want", data_dir.display());
+        bail!(
+            "this deletes everything in the database of {}; say --yes if that is what you want",
+            data_dir.display()
+        );
     }
     let deps = Deps::system("hawser");
     let held = DataDir::at(&data_dir)?.hold()?;

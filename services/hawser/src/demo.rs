@@ -43,13 +43,19 @@ const READERS: usize = 100;
 /// The step that failed, and why.
 pub async fn demo(args: DemoArgs) -> Result<()> {
     let deps = Deps::system("hawser-demo");
-    #[expect(clippy::disallowed_methods, reason = "how long the demo took is told to a person")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "how long the demo took is told to a person"
+    )]
     let began = Instant::now();
     let mut steps = Steps::default();
 
     steps.begin("Start every service, on a Postgres of its own")?;
     let mut system = System::fresh(&args.data_dir, args.records, &args.settings).await?;
-    steps.done(&format!("{} services answer, with mutual TLS between them", system.instance().grpc.len() + 1))?;
+    steps.done(&format!(
+        "{} services answer, with mutual TLS between them",
+        system.instance().grpc.len() + 1
+    ))?;
 
     steps.begin("Create a customer, Acme, with a user, Alice, and its Procore integration")?;
     let mut journey = Journey::begin(&system, &deps).await?;
@@ -60,15 +66,22 @@ pub async fn demo(args: DemoArgs) -> Result<()> {
 
     steps.begin("List what the grant reaches, and switch the active company")?;
     let (from, to) = journey.switch_account().await?;
-    steps.done(&format!("{from} → {to}; requests carry the new Procore-Company-Id"))?;
+    steps.done(&format!(
+        "{from} → {to}; requests carry the new Procore-Company-Id"
+    ))?;
 
     steps.begin("Read an access token, for one call to the provider")?;
     let read = journey.read_token().await?;
     steps.done(&read)?;
 
-    steps.begin(&format!("Let the token expire, and have {READERS} readers ask for it at once"))?;
+    steps.begin(&format!(
+        "Let the token expire, and have {READERS} readers ask for it at once"
+    ))?;
     let refreshes = journey.read_expired(&system, READERS).await?;
-    ensure!(refreshes == 1, "the provider saw {refreshes} refreshes where one was enough");
+    ensure!(
+        refreshes == 1,
+        "the provider saw {refreshes} refreshes where one was enough"
+    );
     steps.done("every one of them has a valid token, and the provider saw exactly one refresh")?;
 
     steps.begin("Sync a year of history, once")?;
@@ -81,7 +94,9 @@ pub async fn demo(args: DemoArgs) -> Result<()> {
 
     steps.begin("An operator allows one more")?;
     let unchanged = journey.override_once().await?;
-    steps.done(&format!("the override is used up; {unchanged} documents were found unchanged, none was doubled"))?;
+    steps.done(&format!(
+        "the override is used up; {unchanged} documents were found unchanged, none was doubled"
+    ))?;
 
     steps.begin("The provider sends a signed webhook, twice; a forged one is refused")?;
     let webhook = journey.webhook(&system).await?;
@@ -94,7 +109,10 @@ pub async fn demo(args: DemoArgs) -> Result<()> {
     steps.done(&after)?;
 
     let seconds = began.elapsed().as_secs();
-    say(&format!("\nAll of it in {seconds} s. What happened is kept in {}:", args.data_dir.display()))?;
+    say(&format!(
+        "\nAll of it in {seconds} s. What happened is kept in {}:",
+        args.data_dir.display()
+    ))?;
     for (name, url) in &system.instance().http {
         say(&format!("  {name:<14} {url}"))?;
     }
@@ -102,7 +120,10 @@ pub async fn demo(args: DemoArgs) -> Result<()> {
         say("It goes on running; Ctrl-C stops it.")?;
         tokio::signal::ctrl_c().await?;
     } else {
-        say(&format!("Start it again on the same ports: ./run up --data-dir {}", args.data_dir.display()))?;
+        say(&format!(
+            "Start it again on the same ports: ./run up --data-dir {}",
+            args.data_dir.display()
+        ))?;
     }
     system.stop().await
 }

@@ -46,7 +46,13 @@ pub async fn doctor(data_dir: PathBuf) -> Result<()> {
     let mut findings = Findings { bad: 0 };
     let dir = DataDir::at(&data_dir)?;
     let instance = Instance::read(&dir);
-    findings.note("data folder", instance.as_ref().map(|_| dir.root().display().to_string()).map_err(ToString::to_string))?;
+    findings.note(
+        "data folder",
+        instance
+            .as_ref()
+            .map(|_| dir.root().display().to_string())
+            .map_err(ToString::to_string),
+    )?;
     if let Ok(instance) = instance {
         check_certificates(&mut findings, &instance, &deps)?;
         check_database(&mut findings, &dir, &instance, &deps).await?;
@@ -66,17 +72,32 @@ fn check_certificates(findings: &mut Findings, instance: &Instance, deps: &Deps)
         key_file: instance.tls.client_key.clone(),
     };
     let loaded = Tls::load(&config, deps.clock.clone());
-    findings.note("certificates", loaded.map(|_| config.cert_file.display().to_string()).map_err(|error| Chain(&error).to_string()))
+    findings.note(
+        "certificates",
+        loaded
+            .map(|_| config.cert_file.display().to_string())
+            .map_err(|error| Chain(&error).to_string()),
+    )
 }
 
-async fn check_database(findings: &mut Findings, dir: &DataDir, instance: &Instance, deps: &Deps) -> Result<()> {
+async fn check_database(
+    findings: &mut Findings,
+    dir: &DataDir,
+    instance: &Instance,
+    deps: &Deps,
+) -> Result<()> {
     let server = Server::of_instance(dir, instance, deps)?;
     for schema in SCHEMAS {
         let login = server.login(schema.name)?;
         let checked = pg::check_schema(&login, schema).await;
-        let checked = checked.map(|()| "reached, and up to date".to_owned()).map_err(|error| {
-            format!("{}; is Hawser running? start it with `hawser up`", Chain(&error))
-        });
+        let checked = checked
+            .map(|()| "reached, and up to date".to_owned())
+            .map_err(|error| {
+                format!(
+                    "{}; is Hawser running? start it with `hawser up`",
+                    Chain(&error)
+                )
+            });
         let reached = checked.is_ok();
         findings.note(&format!("schema {}", schema.name), checked)?;
         if reached && schema.name == SCHEMAS[0].name {
@@ -96,7 +117,10 @@ async fn check_clock(findings: &mut Findings, database: &Database, deps: &Deps) 
             if apart <= CLOCK_TOLERANCE {
                 Ok("agrees with the database's".to_owned())
             } else {
-                Err(format!("is {} s away from the database's; keep both in time with NTP", apart.as_secs()))
+                Err(format!(
+                    "is {} s away from the database's; keep both in time with NTP",
+                    apart.as_secs()
+                ))
             }
         }
     };
@@ -105,16 +129,35 @@ async fn check_clock(findings: &mut Findings, database: &Database, deps: &Deps) 
 
 async fn check_services(findings: &mut Findings, instance: &Instance, deps: &Deps) -> Result<()> {
     let remote = Remote::operator(instance, deps)?;
-    let channels = [&remote.directory, &remote.vault, &remote.broker, &remote.scheduler, &remote.ingest];
+    let channels = [
+        &remote.directory,
+        &remote.vault,
+        &remote.broker,
+        &remote.scheduler,
+        &remote.ingest,
+    ];
     for ((short, service), channel) in SERVICES.iter().zip(channels) {
         let mut client = OperationsServiceClient::new(channel.clone());
-        let request = ListAuditEventsRequest { page_size: 1, ..ListAuditEventsRequest::default() };
-        let answer = tokio::time::timeout(Duration::from_secs(5), client.list_audit_events(request)).await;
-        let address = instance.grpc.get(*short).map(ToString::to_string).unwrap_or_default();
+        let request = ListAuditEventsRequest {
+            page_size: 1,
+            ..ListAuditEventsRequest::default()
+        };
+        let answer =
+            tokio::time::timeout(Duration::from_secs(5), client.list_audit_events(request)).await;
+        let address = instance
+            .grpc
+            .get(*short)
+            .map(ToString::to_string)
+            .unwrap_or_default();
         let outcome = match answer {
             Ok(Ok(_)) => Ok(format!("answers on {address}")),
-            Ok(Err(status)) => Err(format!("{} ({address}); look at its log, or start it with `hawser up`", CallError::from(status))),
-            Err(_) => Err(format!("does not answer on {address}; start it with `hawser up`")),
+            Ok(Err(status)) => Err(format!(
+                "{} ({address}); look at its log, or start it with `hawser up`",
+                CallError::from(status)
+            )),
+            Err(_) => Err(format!(
+                "does not answer on {address}; start it with `hawser up`"
+            )),
         };
         findings.note(service, outcome)?;
     }

@@ -71,7 +71,8 @@ impl Instance {
     /// # Errors
     /// [`DataDirError::File`] where it cannot be written.
     pub fn write(&self, dir: &DataDir) -> Result<(), DataDirError> {
-        let mut text = serde_json::to_vec_pretty(self).expect("paths and addresses can be written as JSON");
+        let mut text =
+            serde_json::to_vec_pretty(self).expect("paths and addresses can be written as JSON");
         text.push(b'\n');
         write_private(&dir.instance_file(), &text)
     }

@@ -47,13 +47,34 @@ impl Remote {
     ///
     /// # Errors
     /// Where the certificate cannot be read.
-    pub fn with_certificate(instance: &Instance, ca: &Path, cert: &Path, key: &Path, deps: &Deps) -> Result<Self> {
-        let config = TlsConfig { ca_file: ca.to_owned(), cert_file: cert.to_owned(), key_file: key.to_owned() };
+    pub fn with_certificate(
+        instance: &Instance,
+        ca: &Path,
+        cert: &Path,
+        key: &Path,
+        deps: &Deps,
+    ) -> Result<Self> {
+        let config = TlsConfig {
+            ca_file: ca.to_owned(),
+            cert_file: cert.to_owned(),
+            key_file: key.to_owned(),
+        };
         let client = Client::new(Tls::load(&config, deps.clock.clone())?, deps);
         let channel = |short: &str| -> Result<Channel> {
-            let (_, service) = SERVICES.iter().find(|(name, _)| *name == short).context("every service has a name")?;
-            let address = instance.grpc.get(short).with_context(|| format!("hawser.json names no address of {service}"))?;
-            Ok(client.channel(service, &ClientConfig { address: address.to_string() })?)
+            let (_, service) = SERVICES
+                .iter()
+                .find(|(name, _)| *name == short)
+                .context("every service has a name")?;
+            let address = instance
+                .grpc
+                .get(short)
+                .with_context(|| format!("hawser.json names no address of {service}"))?;
+            Ok(client.channel(
+                service,
+                &ClientConfig {
+                    address: address.to_string(),
+                },
+            )?)
         };
         Ok(Self {
             directory: channel("directory")?,

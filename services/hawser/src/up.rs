@@ -7,11 +7,12 @@ mod ports;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, anyhow};
 use common::Deps;
-use common::identity::authority::Authority;
 use common::identity::Identity;
+use common::identity::authority::Authority;
 use common::lifecycle::Process;
 use common::service::{Listeners, Runtime, Service};
 use oauth_broker::OauthBroker;
@@ -54,17 +55,49 @@ pub struct Running {
     held: HeldDataDir,
 }
 
+/// What is left when every service has ended: Postgres, and the hold on the folder.
+#[derive(Debug)]
+pub struct Remains {
+    server: Server,
+    _held: HeldDataDir,
+}
+
+/// Where [`Running::hold`] leaves what remains.
+pub type Leavings = Arc<Mutex<Option<Remains>>>;
+
 impl Running {
-    /// Leaves it to the process: Postgres is kept running, and stopped when everything else has ended.
-    pub fn hold(self, process: &Process) {
-        let Self { instance, server, simulator, held } = self;
-        let shutdown = process.shutdown.clone();
+    /// Leaves it to the process: Postgres is kept running until everything else has drained, and then left in `leavings`,
+    /// since what ends last still writes to it.
+    pub fn hold(self, process: &Process, leavings: &Leavings) {
+        let Self {
+            instance,
+            server,
+            simulator,
+            held,
+        } = self;
+        let (shutdown, leavings) = (process.shutdown.clone(), Arc::clone(leavings));
         process.tasks.spawn_until_drained("postgres", async move {
-            let kept = server.keep(held.dir.clone(), instance, shutdown, Deps::system("hawser")).await;
+            let server = server
+                .keep(held.dir.clone(), instance, shutdown, Deps::system("hawser"))
+                .await?;
             simulator.stop().await;
-            drop(held);
-            kept
+            let remains = Remains {
+                server,
+                _held: held,
+            };
+            *leavings.lock().unwrap_or_else(PoisonError::into_inner) = Some(remains);
+            Ok::<_, anyhow::Error>(())
         });
+    }
+}
+
+impl Remains {
+    /// Stops Postgres, and lets go of the folder.
+    ///
+    /// # Errors
+    /// Where it does not stop.
+    pub async fn stop(self) -> Result<()> {
+        self.server.stop().await
     }
 }
 
@@ -89,8 +122,16 @@ pub async fn start(options: &Options, process: &Process) -> Result<Running> {
     let instance = Instance {
         grpc: ports.grpc_addresses(),
         http: ports.http_urls(),
-        tls: ClientTls { ca: operator.ca_file, client_cert: operator.cert_file, client_key: operator.key_file },
-        jwt: Issuer { issuer: ISSUER.to_owned(), audience: AUDIENCE.to_owned(), private_key: signing_key },
+        tls: ClientTls {
+            ca: operator.ca_file,
+            client_cert: operator.cert_file,
+            client_key: operator.key_file,
+        },
+        jwt: Issuer {
+            issuer: ISSUER.to_owned(),
+            audience: AUDIENCE.to_owned(),
+            private_key: signing_key,
+        },
         database_url: server.url().to_owned(),
         database_password_file: server.password_file().to_owned(),
     };
@@ -110,12 +151,20 @@ pub async fn start(options: &Options, process: &Process) -> Result<Running> {
     run::<SyncWorker>(configs.worker()?, Listeners::default(), process).await?;
 
     instance.write(dir)?;
-    Ok(Running { instance, server, simulator, held })
+    Ok(Running {
+        instance,
+        server,
+        simulator,
+        held,
+    })
 }
 
 async fn run<S: Service>(config: S::Config, listeners: Listeners, process: &Process) -> Result<()> {
     let runtime = Runtime::new(process, S::NAME);
-    S::start(config, listeners, runtime).await.map_err(|error| anyhow!(error)).with_context(|| format!("{} cannot start", S::NAME))
+    S::start(config, listeners, runtime)
+        .await
+        .map_err(|error| anyhow!(error))
+        .with_context(|| format!("{} cannot start", S::NAME))
 }
 
 async fn simulator(dir: &DataDir, options: &Options, listener: TcpListener) -> Result<Simulator> {
@@ -124,7 +173,9 @@ async fn simulator(dir: &DataDir, options: &Options, listener: TcpListener) -> R
         state_file: Some(dir.root().join("provider-sim.json")),
         ..provider_sim::SimConfig::default()
     };
-    Simulator::start(config, listener).await.context("the simulated provider cannot start")
+    Simulator::start(config, listener)
+        .await
+        .context("the simulated provider cannot start")
 }
 
 /// Named lists of addresses, as `hawser.json` has them.

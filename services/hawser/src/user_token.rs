@@ -32,9 +32,13 @@ pub struct Subject {
 /// # Errors
 /// Where they cannot be written.
 pub fn signing_key(dir: &DataDir) -> Result<(PathBuf, PathBuf)> {
-    let (private, public) = (dir.keys().join("user-tokens.pem"), dir.keys().join("user-tokens.pub.pem"));
+    let (private, public) = (
+        dir.keys().join("user-tokens.pem"),
+        dir.keys().join("user-tokens.pub.pem"),
+    );
     if !private.exists() || !public.exists() {
-        let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).context("a signing key could not be made")?;
+        let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519)
+            .context("a signing key could not be made")?;
         write_private(&public, pair.public_key_pem().as_bytes())?;
         write_private(&private, pair.serialize_pem().as_bytes())?;
     }
@@ -46,9 +50,14 @@ pub fn signing_key(dir: &DataDir) -> Result<(PathBuf, PathBuf)> {
 /// # Errors
 /// Where the signing key cannot be read.
 pub fn mint(issuer: &Issuer, subject: &Subject, life: Duration, deps: &Deps) -> Result<String> {
-    let pem = std::fs::read(&issuer.private_key)
-        .with_context(|| format!("{} cannot be read; start Hawser with `hawser up` first", issuer.private_key.display()))?;
-    let key = EncodingKey::from_ed_pem(&pem).context("the signing key is not an Ed25519 key in PEM")?;
+    let pem = std::fs::read(&issuer.private_key).with_context(|| {
+        format!(
+            "{} cannot be read; start Hawser with `hawser up` first",
+            issuer.private_key.display()
+        )
+    })?;
+    let key =
+        EncodingKey::from_ed_pem(&pem).context("the signing key is not an Ed25519 key in PEM")?;
     let now = deps.now();
     let claims = json!({
         "iss": issuer.issuer,
@@ -59,5 +68,6 @@ pub fn mint(issuer: &Issuer, subject: &Subject, life: Duration, deps: &Deps) -> 
         "iat": now.unix_timestamp(),
         "exp": (now + life).unix_timestamp(),
     });
-    jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &key).context("the token could not be signed")
+    jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &key)
+        .context("the token could not be signed")
 }

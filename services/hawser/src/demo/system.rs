@@ -33,10 +33,17 @@ impl System {
         if dir.root().join("VERSION").exists() {
             // Held, so that no running instance loses its ground; a folder that is not ours was refused by then.
             drop(dir.clone().hold()?);
-            std::fs::remove_dir_all(dir.root()).with_context(|| format!("{} cannot be emptied", dir.root().display()))?;
+            std::fs::remove_dir_all(dir.root())
+                .with_context(|| format!("{} cannot be emptied", dir.root().display()))?;
         }
         let (child, instance) = start(&dir, records, settings).await?;
-        Ok(Self { dir, child, instance, records, settings: settings.to_vec() })
+        Ok(Self {
+            dir,
+            child,
+            instance,
+            records,
+            settings: settings.to_vec(),
+        })
     }
 
     /// Where everything is.
@@ -46,7 +53,10 @@ impl System {
 
     /// SIGKILL, and up again.
     pub(super) async fn kill_and_restart(&mut self) -> Result<()> {
-        self.child.kill().await.context("the instance cannot be killed")?;
+        self.child
+            .kill()
+            .await
+            .context("the instance cannot be killed")?;
         (self.child, self.instance) = start(&self.dir, self.records, &self.settings).await?;
         Ok(())
     }
@@ -54,11 +64,21 @@ impl System {
     /// An orderly end.
     pub(super) async fn stop(mut self) -> Result<()> {
         if let Some(pid) = self.child.id() {
-            kill(Pid::from_raw(pid.cast_signed()), Signal::SIGTERM).context("the instance cannot be asked to stop")?;
+            kill(Pid::from_raw(pid.cast_signed()), Signal::SIGTERM)
+                .context("the instance cannot be asked to stop")?;
         }
         let status = tokio::time::timeout(STOP_LIMIT, self.child.wait()).await;
-        let status = status.context("the instance did not stop in time")?.context("the instance is gone")?;
-        if status.success() { Ok(()) } else { bail!("the instance ended with {status}; its log is {}", log_file(&self.dir).display()) }
+        let status = status
+            .context("the instance did not stop in time")?
+            .context("the instance is gone")?;
+        if status.success() {
+            Ok(())
+        } else {
+            bail!(
+                "the instance ended with {status}; its log is {}",
+                log_file(&self.dir).display()
+            )
+        }
     }
 }
 
@@ -69,13 +89,22 @@ fn log_file(dir: &DataDir) -> PathBuf {
 async fn start(dir: &DataDir, records: u32, settings: &[String]) -> Result<(Child, Instance)> {
     let program = std::env::current_exe().context("our own program cannot be found")?;
     if let Some(parent) = dir.root().parent() {
-        std::fs::create_dir_all(parent).with_context(|| format!("{} cannot be made", parent.display()))?;
+        std::fs::create_dir_all(parent)
+            .with_context(|| format!("{} cannot be made", parent.display()))?;
     }
     let path = log_file(dir);
-    let log = std::fs::OpenOptions::new().create(true).append(true).open(&path);
+    let log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&path);
     let log = log.with_context(|| format!("{} cannot be written", path.display()))?;
     let mut command = Command::new(program);
-    command.arg("up").arg("--data-dir").arg(dir.root()).arg("--records").arg(records.to_string());
+    command
+        .arg("up")
+        .arg("--data-dir")
+        .arg(dir.root())
+        .arg("--records")
+        .arg(records.to_string());
     for setting in settings {
         command.arg("--set").arg(setting);
     }
@@ -98,12 +127,23 @@ async fn start(dir: &DataDir, records: u32, settings: &[String]) -> Result<(Chil
     };
     match tokio::time::timeout(START_LIMIT, ready).await {
         Ok(Ok(true)) => Ok((child, Instance::read(dir)?)),
-        Ok(_) => bail!("the instance ended before it was ready: {}", last_words(&path)),
-        Err(_) => bail!("the instance was not ready within {} s; its log is {}", START_LIMIT.as_secs(), path.display()),
+        Ok(_) => bail!(
+            "the instance ended before it was ready: {}",
+            last_words(&path)
+        ),
+        Err(_) => bail!(
+            "the instance was not ready within {} s; its log is {}",
+            START_LIMIT.as_secs(),
+            path.display()
+        ),
     }
 }
 
 fn last_words(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
-    text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing").to_owned()
+    text.lines()
+        .rev()
+        .find(|line| !line.trim().is_empty())
+        .unwrap_or("it said nothing")
+        .to_owned()
 }

@@ -40,7 +40,10 @@ impl Configs<'_> {
             database: self.server.login("vault")?,
             egress: loopback_too(),
             environment: token_vault::Environment::Development,
-            keys: token_vault::KeysConfig { file: Some(key_file), ..token_vault::KeysConfig::default() },
+            keys: token_vault::KeysConfig {
+                file: Some(key_file),
+                ..token_vault::KeysConfig::default()
+            },
             spool_dir: self.dir.spool(),
             ..token_vault::Config::default()
         })
@@ -95,7 +98,10 @@ impl Configs<'_> {
 
     fn grpc(&self, service: &str) -> Result<ServerConfig> {
         let tls = self.authority.issue(&Identity::service(service), &[])?;
-        Ok(ServerConfig { tls, ..ServerConfig::default() })
+        Ok(ServerConfig {
+            tls,
+            ..ServerConfig::default()
+        })
     }
 
     /// Tokens of the development issuer are taken.
@@ -105,16 +111,28 @@ impl Configs<'_> {
             public_key_file: Some(self.verifying_key.to_owned()),
             ..IssuerConfig::new(&jwt.issuer, &jwt.audience)
         };
-        IdentityConfig { policy_file: None, issuers: vec![issuer] }
+        IdentityConfig {
+            policy_file: None,
+            issuers: vec![issuer],
+        }
     }
 
     fn client(&self, name: &str) -> Result<ClientConfig> {
-        let address = self.instance.grpc.get(name).context("every service has an address")?;
-        Ok(ClientConfig { address: address.to_string() })
+        let address = self
+            .instance
+            .grpc
+            .get(name)
+            .context("every service has an address")?;
+        Ok(ClientConfig {
+            address: address.to_string(),
+        })
     }
 }
 
 /// Providers on this machine, the simulated one among them, may be spoken to without TLS.
 fn loopback_too() -> EgressConfig {
-    EgressConfig { allow_loopback_http: true, ..EgressConfig::default() }
+    EgressConfig {
+        allow_loopback_http: true,
+        ..EgressConfig::default()
+    }
 }
