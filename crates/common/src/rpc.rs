@@ -16,6 +16,9 @@ pub use operations::Operations;
 pub use server::{ServeError, Server, ServerConfig};
 pub use status::{CallError, unimplemented};
 
+/// A stream of answers, as generated clients give it.
+pub type Streaming<T> = tonic::Streaming<T>;
+
 use crate::Problem;
 use crate::identity::Caller;
 

@@ -1,7 +1,5 @@
 //! Puts the parts together.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use common::identity::tls::Tls;
@@ -14,9 +12,8 @@ use contracts::broker::v1::connect_service_server::ConnectServiceServer;
 use contracts::broker::v1::connection_service_server::ConnectionServiceServer;
 use contracts::broker::v1::integration_service_server::IntegrationServiceServer;
 use contracts::operations::v1::operations_service_server::OperationsServiceServer;
-use egress::{Egress, Request};
+use egress::{Egress, KeyFetcher};
 use oauth_client::Documents;
-use url::Url;
 
 use crate::api::{connect, connections, http, integrations};
 use crate::broker::Broker;
@@ -74,7 +71,7 @@ impl Service for OauthBroker {
         let vault = Vault::new(client.channel("token-vault", &config.vault)?);
         let directory = client.channel("tenant-directory", &config.directory)?;
         let egress = Egress::new(config.egress.clone(), &deps)?;
-        let fetch: Arc<dyn FetchKeys> = Arc::new(KeyFetcher(egress.clone()));
+        let fetch: Arc<dyn FetchKeys> = Arc::new(KeyFetcher::new(egress.clone()));
         let guard = Guard::new(&config.identity, Some(fetch), &deps)?.with_directory(Arc::new(
             identity::Directory::new(Self::NAME, directory.clone(), deps.clone()),
         ));
@@ -126,33 +123,5 @@ impl Service for OauthBroker {
             async move { Ok(db.ping().await?) }
         });
         Ok(())
-    }
-}
-
-/// Fetches issuers' key sets by way of egress.
-#[derive(Debug)]
-struct KeyFetcher(Egress);
-
-impl FetchKeys for KeyFetcher {
-    fn fetch<'a>(
-        &'a self,
-        url: &'a str,
-    ) -> Pin<Box<dyn Future<Output = Result<Vec<u8>, String>> + Send + 'a>> {
-        Box::pin(async move {
-            let url = Url::parse(url).map_err(|error| error.to_string())?;
-            let response = self
-                .0
-                .send(Request::get(url).accept_json())
-                .await
-                .map_err(|error| error.to_string())?;
-            if response.status.is_success() {
-                Ok(response.body.to_vec())
-            } else {
-                Err(format!(
-                    "the key set's server answers with HTTP {}",
-                    response.status.as_u16()
-                ))
-            }
-        })
     }
 }

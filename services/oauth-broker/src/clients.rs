@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use common::rpc::{CallError, Channel};
+use common::rpc::{CallError, Channel, Streaming};
 use common::{Code, Deps, Secret, TenantKey};
 use contracts::directory::v1::directory_service_client::DirectoryServiceClient;
 use contracts::directory::v1::{GetTenantRequest, GetUserRequest, Tenant};
@@ -17,7 +17,6 @@ use contracts::vault::v1::{
     PutCredentialRequest, PutOAuthClientRequest, RefreshGrantRequest, RevocationMode,
     RevokeGrantRequest, WatchGrantEventsRequest, WatchGrantEventsResponse,
 };
-use tonic::Streaming;
 use uuid::Uuid;
 
 use crate::credential::Credential;
@@ -275,8 +274,8 @@ impl Vault {
     }
 }
 
-fn failed(status: tonic::Status) -> Error {
-    Error::Vault(CallError::from(status))
+fn failed(status: impl Into<CallError>) -> Error {
+    Error::Vault(status.into())
 }
 
 fn grant(grant: Option<Grant>) -> Result<Grant, Error> {
@@ -285,9 +284,7 @@ fn grant(grant: Option<Grant>) -> Result<Grant, Error> {
 
 /// An answer without what the contract promises.
 fn incomplete() -> Error {
-    Error::Vault(CallError::from(tonic::Status::internal(
-        "the vault's answer is not complete",
-    )))
+    Error::Vault(CallError::incomplete("the token vault"))
 }
 
 /// How long a tenant's name is kept.

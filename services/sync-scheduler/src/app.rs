@@ -9,6 +9,7 @@ use common::lifecycle::Shutdown;
 use common::pg::{self, Database, Schema, outbox};
 use common::rpc::{Client, Guard, Server};
 use common::service::{Listeners, Runtime, Service, Shared, StartError};
+use egress::{Egress, KeyFetcher};
 
 use crate::clients::Clients;
 use crate::config::Config;
@@ -83,7 +84,8 @@ impl Service for SyncScheduler {
         let broker = client.channel("oauth-broker", &config.broker)?;
         let directory = client.channel("tenant-directory", &config.directory)?;
         let lookup = Arc::new(Directory::new(Self::NAME, directory.clone(), deps.clone()));
-        let guard = Guard::new(&config.identity, None, &deps)?.with_directory(lookup);
+        let fetch = Arc::new(KeyFetcher::new(Egress::new(config.egress.clone(), &deps)?));
+        let guard = Guard::new(&config.identity, Some(fetch), &deps)?.with_directory(lookup);
         let scheduler = Scheduler {
             clients: Clients::new(broker.clone(), directory),
             wake: Wake::default(),

@@ -6,6 +6,7 @@ use common::lifecycle::LifecycleConfig;
 use common::pg::PgConfig;
 use common::rpc::{ClientConfig, IdentityConfig, ServerConfig};
 use common::telemetry::TelemetryConfig;
+use egress::EgressConfig;
 use serde::{Deserialize, Serialize};
 
 /// Everything that can be set.
@@ -24,6 +25,8 @@ pub struct Config {
     pub telemetry: TelemetryConfig,
     /// How the process ends.
     pub lifecycle: LifecycleConfig,
+    /// How key sets of users' tokens are fetched, where an issuer has them at an address.
+    pub egress: EgressConfig,
     /// The OAuth broker, which knows connections and providers.
     pub broker: ClientConfig,
     /// The tenant directory, which knows quotas, API keys, and external ids.
@@ -38,6 +41,7 @@ impl Validate for Config {
         problems.nested("admin", &self.admin);
         problems.nested("telemetry", &self.telemetry);
         problems.nested("lifecycle", &self.lifecycle);
+        problems.nested("egress", &self.egress);
         problems.nested("broker", &self.broker);
         problems.nested("directory", &self.directory);
     }

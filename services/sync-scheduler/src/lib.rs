@@ -16,6 +16,7 @@ mod json;
 mod keep_leases;
 mod lease_jobs;
 mod lock;
+mod read_syncs;
 mod repeat;
 mod settle_sync;
 mod start_initial_sync;

@@ -242,15 +242,22 @@ fn unaskable(error: &RequestError) -> Failure {
 /// The provider's own word for the error, where it has one: a code, and never a text that may hold what it was told.
 fn word(body: &[u8]) -> String {
     const PLACES: [&str; 4] = ["/error/code", "/error", "/code", "/errors/0/code"];
-    let document: serde_json::Value =
-        serde_json::from_slice(body).unwrap_or_default();
-    let codes = PLACES.iter().filter_map(|place| document.pointer(place)?.as_str());
+    let document: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
+    let codes = PLACES
+        .iter()
+        .filter_map(|place| document.pointer(place)?.as_str());
     let is_code = |code: &&str| {
         !code.is_empty()
             && code.len() <= LONGEST_WORD
-            && code.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
+            && code
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
     };
-    codes.filter(|code| is_code(code)).map(|code| format!(" ({code})")).next().unwrap_or_default()
+    codes
+        .filter(|code| is_code(code))
+        .map(|code| format!(" ({code})"))
+        .next()
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -259,7 +266,10 @@ mod tests {
 
     #[test]
     fn a_code_is_kept_and_a_sentence_is_not() {
-        assert_eq!(word(br#"{"error": {"code": "ErrorAccessDenied", "message": "x"}}"#), " (ErrorAccessDenied)");
+        assert_eq!(
+            word(br#"{"error": {"code": "ErrorAccessDenied", "message": "x"}}"#),
+            " (ErrorAccessDenied)"
+        );
         assert_eq!(word(br#"{"error": "invalid_token"}"#), " (invalid_token)");
         assert_eq!(word(br#"{"error": "The token abc is not valid"}"#), "");
         assert_eq!(word(b"<html>"), "");

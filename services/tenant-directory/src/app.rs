@@ -6,6 +6,7 @@ use common::identity::tls::Tls;
 use common::pg::{self, Database, Schema, outbox};
 use common::rpc::{Guard, Server};
 use common::service::{Listeners, Runtime, Service, Shared, StartError};
+use egress::{Egress, KeyFetcher};
 
 use crate::config::Config;
 use crate::directory::Directory;
@@ -57,7 +58,9 @@ impl Service for TenantDirectory {
         let statistics = pg::spawn_upkeep(outbox::Publisher::new(&db), &db, &tasks, &shutdown);
         let directory = Directory::new(db, &deps, statistics, config.api_keys);
         let itself = Arc::new(directory.clone());
-        let guard = Guard::new(&config.identity, None, &deps)?.with_lookups(itself.clone(), itself);
+        let fetch = Arc::new(KeyFetcher::new(Egress::new(config.egress.clone(), &deps)?));
+        let guard =
+            Guard::new(&config.identity, Some(fetch), &deps)?.with_lookups(itself.clone(), itself);
 
         tasks.spawn(
             "names",

@@ -6,6 +6,7 @@ use common::lifecycle::LifecycleConfig;
 use common::pg::PgConfig;
 use common::rpc::{IdentityConfig, ServerConfig};
 use common::telemetry::TelemetryConfig;
+use egress::EgressConfig;
 use serde::{Deserialize, Serialize};
 
 /// Everything that can be set.
@@ -24,6 +25,8 @@ pub struct Config {
     pub telemetry: TelemetryConfig,
     /// How the process ends.
     pub lifecycle: LifecycleConfig,
+    /// How key sets of users' tokens are fetched, where an issuer has them at an address.
+    pub egress: EgressConfig,
     /// What API keys may be.
     pub api_keys: ApiKeysConfig,
     /// How often background tasks look.
@@ -84,6 +87,7 @@ impl Validate for Config {
         problems.nested("admin", &self.admin);
         problems.nested("telemetry", &self.telemetry);
         problems.nested("lifecycle", &self.lifecycle);
+        problems.nested("egress", &self.egress);
         problems.nested("api_keys", &self.api_keys);
         problems.nested("tasks", &self.tasks);
     }

@@ -11,7 +11,7 @@ use contracts::operations::v1::operations_service_server::OperationsServiceServe
 use contracts::vault::v1::service_key_service_server::ServiceKeyServiceServer;
 use contracts::vault::v1::token_vault_service_server::TokenVaultServiceServer;
 use contracts::vault::v1::vault_admin_service_server::VaultAdminServiceServer;
-use egress::Egress;
+use egress::{Egress, KeyFetcher};
 
 use crate::access_records::Recorder;
 use crate::api;
@@ -189,7 +189,8 @@ fn serve(
         ..
     } = runtime;
     let tls = Tls::load(&config.grpc.tls, Arc::clone(&deps.clock))?;
-    let guard = Guard::new(&config.identity, None, deps)?;
+    let fetch = Arc::new(KeyFetcher::new(Egress::new(config.egress.clone(), deps)?));
+    let guard = Guard::new(&config.identity, Some(fetch), deps)?;
     let listener = listeners
         .grpc
         .ok_or("the vault was started without a gRPC listener")?;

@@ -11,6 +11,7 @@ use common::pg::{Database, PgConfig, Schema, outbox, spawn_upkeep};
 use common::rpc::{Client, Guard, Server};
 use common::service::{Listeners, Runtime, Service, Shared, StartError};
 
+use egress::{Egress, KeyFetcher};
 use time::OffsetDateTime;
 
 use crate::api::{self, hooks::Hooks};
@@ -154,7 +155,8 @@ impl Service for WebhookIngest {
         let hooks = Hooks::new(intake, &config.intake, ingest.public_url.clone());
         tasks.spawn("http", hooks.serve(http, shutdown.clone()));
         let lookup = Arc::new(Directory::new(Self::NAME, directory, deps.clone()));
-        let guard = Guard::new(&config.identity, None, &deps)?.with_directory(lookup);
+        let fetch = Arc::new(KeyFetcher::new(Egress::new(config.egress.clone(), &deps)?));
+        let guard = Guard::new(&config.identity, Some(fetch), &deps)?.with_directory(lookup);
         let server = Server::new(Self::NAME, config.grpc, tls, guard, &deps);
         tasks.spawn("grpc", api::register(server, &ingest).serve(grpc, shutdown));
         Ok(())

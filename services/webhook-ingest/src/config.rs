@@ -8,6 +8,7 @@ use common::lifecycle::LifecycleConfig;
 use common::pg::PgConfig;
 use common::rpc::{ClientConfig, IdentityConfig, ServerConfig};
 use common::telemetry::TelemetryConfig;
+use egress::EgressConfig;
 use serde::{Deserialize, Serialize};
 use url::{Host, Url};
 
@@ -33,6 +34,8 @@ pub struct Config {
     pub telemetry: TelemetryConfig,
     /// How the process ends.
     pub lifecycle: LifecycleConfig,
+    /// How key sets of users' tokens are fetched, where an issuer has them at an address.
+    pub egress: EgressConfig,
     /// The token vault, which gives the keys that secrets are sealed under.
     pub vault: ClientConfig,
     /// The OAuth broker, which knows whose connection a webhook is about.
@@ -222,6 +225,7 @@ impl Validate for Config {
         problems.nested("admin", &self.admin);
         problems.nested("telemetry", &self.telemetry);
         problems.nested("lifecycle", &self.lifecycle);
+        problems.nested("egress", &self.egress);
         problems.nested("vault", &self.vault);
         problems.nested("broker", &self.broker);
         problems.nested("scheduler", &self.scheduler);

@@ -80,6 +80,18 @@ impl From<Status> for CallError {
 }
 
 impl CallError {
+    /// An answer without what the contract promises: the other service is broken.
+    pub fn incomplete(service: &str) -> Self {
+        Self {
+            code: Code::Internal,
+            reason: None,
+            message: format!("the answer of {service} is not complete"),
+            retry_after: None,
+            fields: Vec::new(),
+            metadata: HashMap::new(),
+        }
+    }
+
     /// What our own caller is told: the other service's answer where it is about the request, UNAVAILABLE where the
     /// other service cannot be had, INTERNAL where it broke or refused us.
     pub fn into_problem(self, service: &str) -> Problem {

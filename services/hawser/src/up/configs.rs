@@ -28,6 +28,7 @@ impl Configs<'_> {
             grpc: self.grpc("tenant-directory")?,
             identity: self.identity(),
             database: self.server.login("directory")?,
+            egress: loopback_too(),
             ..tenant_directory::Config::default()
         })
     }
@@ -66,6 +67,7 @@ impl Configs<'_> {
             grpc: self.grpc("sync-scheduler")?,
             identity: self.identity(),
             database: self.server.login("scheduler")?,
+            egress: loopback_too(),
             broker: self.client("broker")?,
             directory: self.client("directory")?,
             ..sync_scheduler::Config::default()
@@ -77,6 +79,7 @@ impl Configs<'_> {
             grpc: self.grpc("webhook-ingest")?,
             identity: self.identity(),
             database: self.server.login("ingest")?,
+            egress: loopback_too(),
             vault: self.client("vault")?,
             broker: self.client("broker")?,
             scheduler: self.client("scheduler")?,

@@ -39,7 +39,7 @@ async fn open(vault: Vault, start: Start) -> Result<BoxStream<'static, Item>, Fe
 }
 
 fn events(
-    stream: tonic::Streaming<WatchGrantEventsResponse>,
+    stream: common::rpc::Streaming<WatchGrantEventsResponse>,
 ) -> impl futures::Stream<Item = Item> + Send + use<> {
     stream.map(|item| match item {
         Ok(event) => Ok(Received {

@@ -523,3 +523,46 @@ async fn contexts_come_in_batches_each_with_its_own_outcome() {
     };
     assert_eq!((unknown.id, unknown.code), (missing, 5));
 }
+
+#[tokio::test]
+async fn two_flows_of_one_user_at_once_end_in_one_connection_and_one_grant() {
+    let world = World::new().await;
+    let integration = world.procore().await;
+    let mut flows = Vec::new();
+    for _ in 0..4 {
+        let made = world
+            .session(world.session_request(&integration.integration_id, "u1"))
+            .await;
+        let mut browser = provider_sim::browser::Browser::new();
+        let callback = world
+            .to_callback(&mut browser, &made.connect_url, "alice")
+            .await;
+        flows.push(async move {
+            browser
+                .get(callback.as_str())
+                .await
+                .unwrap()
+                .redirect()
+                .unwrap()
+        });
+    }
+    let ends = futures::future::join_all(flows).await;
+    let ids: std::collections::BTreeSet<_> = ends
+        .iter()
+        .map(|end| parameter(end, "connection_id"))
+        .collect();
+    assert_eq!(ids.len(), 1, "{ends:?}");
+    let id = ids.first().unwrap();
+    assert!(!id.is_empty());
+    let alive = world.connection(id).await.grant_id;
+    testkit::eventually(std::time::Duration::from_secs(20), async || {
+        world.vault.with(|state| {
+            let revoked = |grant: &String| state.revocations.iter().any(|(id, _)| id == grant);
+            state
+                .grants
+                .keys()
+                .all(|grant| revoked(grant) != (*grant == alive))
+        })
+    })
+    .await;
+}

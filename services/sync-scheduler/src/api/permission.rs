@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use common::identity::Caller;
-use common::pg::{Scope, Tx};
 use common::rpc::caller;
 use common::validate::{Fields, page_size};
 use common::{Problem, TenantKey};
@@ -17,9 +16,8 @@ use uuid::Uuid;
 
 use super::checks::{MOST_REASON, check_request_id};
 use crate::app::Scheduler;
-use crate::error::Error;
-use crate::store::locks::{Locked, lock_list};
-use crate::store::overrides::override_list;
+use crate::read_syncs::{lock_list, override_list};
+use crate::store::locks::Locked;
 use crate::sync_state::locked_state;
 use crate::{allow_sync, encode};
 
@@ -102,16 +100,7 @@ impl SyncPermissionService for Permission {
             .absorb(encode::page_token(&request.page_token))?
             .flatten();
         fields.finish()?;
-        let now = self.0.deps.now();
-        let scope = tenant.map_or(Scope::System, Scope::Tenant);
-        let found = self
-            .0
-            .database
-            .run_tx("override_list", scope, async move |tx: &Tx| {
-                Ok::<_, Error>(
-                    override_list(tx, tenant, request.include_used, before, size, now).await?,
-                )
-            })
+        let found = override_list(&self.0, tenant, request.include_used, before, size)
             .await
             .map_err(Problem::from)?;
         let next_page_token = next_page(&found, size, |granted| granted.override_id);
@@ -141,13 +130,7 @@ impl SyncPermissionService for Permission {
             .value("page_token", behind(&request.page_token))
             .flatten();
         fields.finish()?;
-        let scope = tenant.map_or(Scope::System, Scope::Tenant);
-        let found = self
-            .0
-            .database
-            .run_tx("lock_list", scope, async move |tx: &Tx| {
-                Ok::<_, Error>(lock_list(tx, tenant, after.clone(), size).await?)
-            })
+        let found = lock_list(&self.0, tenant, after, size)
             .await
             .map_err(Problem::from)?;
         let last = found.last().filter(|_| found.len() as i64 == size);

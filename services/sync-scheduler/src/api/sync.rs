@@ -5,7 +5,6 @@ use std::pin::Pin;
 use common::Problem;
 use common::identity::{Acting, Tenants};
 use common::pg::outbox::{self, Watched};
-use common::pg::{Scope, Tx};
 use common::rpc::{caller, unimplemented};
 use common::validate::{Fields, page_size};
 use contracts::scheduler::v1::sync_service_server::SyncService;
@@ -29,11 +28,10 @@ use super::checks::{check_name, check_names, check_request_id};
 use super::permission::next_page;
 use crate::app::Scheduler;
 use crate::encode;
-use crate::error::Error;
+use crate::read_syncs::{job_get, job_list, stream_list};
 use crate::start_initial_sync::start_initial_sync;
 use crate::steer_jobs;
-use crate::store::jobs::{JobFilter, job_get, job_list};
-use crate::store::streams::stream_list;
+use crate::store::jobs::JobFilter;
 use crate::sync_state::sync_state;
 use crate::trigger_sync::trigger_sync;
 
@@ -215,14 +213,7 @@ impl SyncService for Sync {
         caller
             .user(&connection.user_id)
             .map_err(|_| Problem::not_found("connection"))?;
-        let streams = self
-            .0
-            .database
-            .run_tx(
-                "cursor_list",
-                Scope::Tenant(tenant),
-                async move |tx: &Tx| Ok::<_, Error>(stream_list(tx, tenant, connection_id).await?),
-            )
+        let streams = stream_list(&self.0, tenant, connection_id)
             .await
             .map_err(Problem::from)?;
         // A connection has a handful of streams: one page holds them all.
@@ -264,12 +255,7 @@ impl SyncService for Sync {
         let (Some(tenant), Some(job_id)) = (tenant, job_id) else {
             return Err(Problem::not_found("job").into());
         };
-        let found = self
-            .0
-            .database
-            .run_tx("job_get", Scope::Tenant(tenant), async move |tx: &Tx| {
-                Ok::<_, Error>(job_get(tx, tenant, job_id).await?)
-            })
+        let found = job_get(&self.0, tenant, job_id)
             .await
             .map_err(Problem::from)?;
         let visible =
@@ -312,12 +298,7 @@ impl SyncService for Sync {
             owner_id: caller.own_user().map(str::to_owned),
             before,
         };
-        let jobs = self
-            .0
-            .database
-            .run_tx("job_list", Scope::Tenant(tenant), async move |tx: &Tx| {
-                Ok::<_, Error>(job_list(tx, tenant, &filter, size).await?)
-            })
+        let jobs = job_list(&self.0, tenant, filter, size)
             .await
             .map_err(Problem::from)?;
         let next_page_token = next_page(&jobs, size, |job| job.job_id);

@@ -108,6 +108,10 @@ impl ApiKeyService for Directory {
         Err(unimplemented("ListApiKeys"))
     }
 
+    async fn rotate_api_key(&self, _: Request<RotateApiKeyRequest>) -> Result<Response<RotateApiKeyResponse>, Status> {
+        Err(unimplemented("RotateApiKey"))
+    }
+
     async fn revoke_api_key(&self, _: Request<RevokeApiKeyRequest>) -> Result<Response<RevokeApiKeyResponse>, Status> {
         Err(unimplemented("RevokeApiKey"))
     }
