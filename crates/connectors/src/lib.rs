@@ -60,7 +60,7 @@ pub fn streams(provider: &str) -> Vec<StreamInfo> {
 impl Connector {
     /// The stream of this name.
     pub fn stream(&self, name: &str) -> Option<&Stream> {
-        self.streams.iter().find(|stream| stream.stream == name)
+        self.streams.iter().find(|stream| stream.name == name)
     }
 
     /// What is known of each stream.
@@ -68,7 +68,7 @@ impl Connector {
         self.streams
             .iter()
             .map(|stream| StreamInfo {
-                stream: &stream.stream,
+                stream: &stream.name,
                 display_name: &stream.display_name,
                 required_scopes: &stream.required_scopes,
                 incremental: stream.incremental.is_some(),

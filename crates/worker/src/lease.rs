@@ -140,7 +140,7 @@ impl Lease {
     }
 
     /// Another service said that the lease is another's.
-    pub fn is_lost(&self) {
+    pub fn declare_lost(&self) {
         self.halt(Stop::Lost);
     }
 

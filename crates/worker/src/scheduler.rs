@@ -181,7 +181,7 @@ impl Scheduler {
         loop {
             match call().await.map_err(CallFailed::from) {
                 Err(CallFailed::Call(error)) if is_passing(&error) && is_good() => {
-                    backoff.pause().await
+                    backoff.pause().await;
                 }
                 outcome => return outcome,
             }

@@ -37,25 +37,25 @@ pub trait Handler: Send + Sync + 'static {
 pub struct Worker {
     scheduler: Scheduler,
     config: WorkerConfig,
-    worker_id: String,
+    id: String,
     held: Held,
 }
 
 impl Worker {
     /// A worker of the service `name`.
     pub fn new(name: &'static str, scheduler: Channel, config: WorkerConfig, deps: &Deps) -> Self {
-        let worker_id = format!("{name}-{}", hex::encode(deps.random::<8>()));
+        let id = format!("{name}-{}", hex::encode(deps.random::<8>()));
         Self {
             scheduler: Scheduler::new(scheduler, name, deps),
             config,
-            worker_id,
+            id,
             held: Held::default(),
         }
     }
 
     /// What the scheduler knows it by.
     pub fn id(&self) -> &str {
-        &self.worker_id
+        &self.id
     }
 
     /// Works until a shutdown is requested; then gives back at once what is not through.
@@ -64,7 +64,7 @@ impl Worker {
         let beats = heartbeat::run(
             self.scheduler.clone(),
             self.held.clone(),
-            self.worker_id.clone(),
+            self.id.clone(),
             lease,
             shutdown.clone(),
         );
@@ -196,7 +196,7 @@ impl Worker {
 
     fn request(&self, jobs: usize) -> LeaseJobsRequest {
         LeaseJobsRequest {
-            worker_id: self.worker_id.clone(),
+            worker_id: self.id.clone(),
             providers: self.config.providers.clone(),
             max_jobs: i32::try_from(jobs).unwrap_or(i32::MAX),
             lease: self.config.lease.get().try_into().ok(),

@@ -4,6 +4,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::time::Duration;
 
 use common::Rng as _;
@@ -242,7 +243,7 @@ async fn connections(
         user_email: format!("importer-{number}@crash.example"),
         integration_id: ground.integration.clone(),
         credential: Some(broker::import_connection_request::Credential::ApiKey(
-            format!("a-key-that-is-kept-{number}"),
+            key_of(number),
         )),
         ..broker::ImportConnectionRequest::default()
     };
@@ -393,25 +394,44 @@ async fn check_directory(system: &System, ground: &Ground, all: &Acknowledged) {
 /// Each connection is there, and hands out the key that it was made with.
 async fn check_connections(system: &System, ground: &Ground, all: &Acknowledged) {
     let mut client = ConnectionServiceClient::new(system.to("broker"));
-    for connection in &all.connections {
-        let (connection_id, number) = connection.split_once(' ').expect("it has both");
-        let request = broker::GetRequestContextRequest {
+    let connections: Vec<_> = all
+        .connections
+        .iter()
+        .map(|connection| connection.split_once(' ').expect("it has both"))
+        .collect();
+    for some in connections.chunks(100) {
+        let request = broker::BatchGetRequestContextsRequest {
             tenant_id: ground.tenant.clone(),
-            connection_id: connection_id.to_owned(),
+            connection_ids: some.iter().map(|(id, _)| (*id).to_owned()).collect(),
             purpose: "a look after a crash".to_owned(),
-            ..broker::GetRequestContextRequest::default()
         };
         // The services have only just found each other.
-        let context = eventually_some(PATIENCE, async || {
-            match client.get_request_context(request.clone()).await {
-                Ok(context) => Some(context.into_inner()),
+        let contexts = eventually_some(PATIENCE, async || {
+            match client.batch_get_request_contexts(request.clone()).await {
+                Ok(answer) => keys(answer.into_inner()),
                 Err(status) if status.code() == Code::Unavailable => None,
-                Err(status) => panic!("the connection {connection_id} is lost: {status}"),
+                Err(status) => panic!("the connections cannot be read: {status}"),
             }
         })
         .await;
-        assert_eq!(context.access_token, format!("a-key-that-is-kept-{number}"));
+        let expected = some.iter().map(|(_, number)| key_of(number));
+        assert_eq!(contexts, expected.collect::<Vec<_>>());
     }
+}
+
+/// The keys that were handed out; none while the vault is not there.
+fn keys(answer: broker::BatchGetRequestContextsResponse) -> Option<Vec<String>> {
+    use broker::request_context_result::Result as Outcome;
+    let key = |result: broker::RequestContextResult| match result.result {
+        Some(Outcome::Context(context)) => Some(context.access_token),
+        Some(Outcome::Error(error)) if error.code == Code::Unavailable as i32 => None,
+        other => panic!("a connection is lost: {other:?}"),
+    };
+    answer.results.into_iter().map(key).collect()
+}
+
+fn key_of(number: impl Display) -> String {
+    format!("a-key-that-is-kept-{number}")
 }
 
 async fn documents_kept(system: &System, ground: &Ground) -> BTreeSet<String> {

@@ -1,7 +1,6 @@
 //! No tenant sees anything of another: not through any method, and not by a query that forgets the tenant.
 
 use std::collections::BTreeMap;
-use std::fs;
 
 use bytes::Bytes;
 use common::TenantKey;
@@ -14,12 +13,12 @@ use contracts::scheduler::v1::sync_permission_service_client::SyncPermissionServ
 use e2e::Home;
 use prost_types::FieldDescriptorProto;
 use prost_types::field_descriptor_proto::Type;
-use tokio_postgres::{Client, NoTls};
 use tonic::{Code, Status};
 
 use crate::calls;
 use crate::descriptors::{Contracts, Filling, Method};
 use crate::path::{self, Connected, USER};
+use crate::row_security;
 use crate::system::System;
 use crate::webhooks;
 
@@ -29,9 +28,6 @@ type Resources = BTreeMap<&'static str, String>;
 /// A queue of the host application's own, whose jobs nobody takes up.
 const QUEUE: &str = "e2e";
 
-/// The schemas of the services that keep tenants' data.
-const SCHEMAS: [&str; 5] = ["directory", "vault", "broker", "scheduler", "ingest"];
-
 #[tokio::test(flavor = "multi_thread")]
 async fn no_tenant_sees_another() {
     let home = Home::new().expect("a folder");
@@ -40,7 +36,8 @@ async fn no_tenant_sees_another() {
     let other = resources(&system, "other").await;
     let contracts = Contracts::load();
     let mut violations = through_the_api(&system, &contracts, &one, &other).await;
-    violations.extend(by_sql(&system, &one["tenant_id"], &other["tenant_id"]).await);
+    violations
+        .extend(row_security::violations(&system, &one["tenant_id"], &other["tenant_id"]).await);
     assert!(violations.is_empty(), "\n  {}\n", violations.join("\n  "));
     system.hawser.finish().await;
 }
@@ -372,146 +369,4 @@ fn is_refused(said: &Said) -> bool {
         }
         _ => false,
     }
-}
-
-/// Queries that forget the tenant, as each schema's tenant role.
-async fn by_sql(system: &System, one: &str, other: &str) -> Vec<String> {
-    let mut violations = Vec::new();
-    let mut with_both = 0;
-    let mut own_rows = 0;
-    for schema in SCHEMAS {
-        let mut login = login(system, schema).await;
-        for table in tenant_tables(&login, schema).await {
-            let both = tenants_seen(&mut login, schema, &table, "system", None).await;
-            with_both +=
-                usize::from(both.contains(&one.to_owned()) && both.contains(&other.to_owned()));
-            let seen = tenants_seen(&mut login, schema, &table, "tenant", Some(one)).await;
-            if seen.iter().any(|tenant| tenant != one) {
-                violations.push(format!("{schema}.{table} shows {one} the rows of {seen:?}"));
-            }
-            // Some are the services' own, and closed to every tenant.
-            own_rows += usize::from(!seen.is_empty());
-            let seen = tenants_seen(&mut login, schema, &table, "tenant", None).await;
-            if !seen.is_empty() {
-                violations.push(format!("{schema}.{table} shows rows without a tenant"));
-            }
-            violations.extend(writes(&mut login, schema, &table, one, other).await);
-        }
-        for foreign in SCHEMAS.iter().filter(|foreign| **foreign != schema) {
-            violations.extend(reaches(&mut login, schema, foreign).await);
-        }
-    }
-    assert!(
-        with_both >= 10,
-        "only {with_both} tables have rows of both tenants"
-    );
-    assert!(
-        own_rows >= 10,
-        "only {own_rows} tables show a tenant its own rows"
-    );
-    violations
-}
-
-/// The service's own login, with the password that it has.
-async fn login(system: &System, schema: &str) -> Client {
-    let file = system.data_dir().join(format!("keys/{schema}.password"));
-    let password = fs::read_to_string(file).expect("hawser up wrote it");
-    let mut config: tokio_postgres::Config = system.instance.database_url.parse().expect("a URL");
-    config
-        .user(format!("hawser_{schema}"))
-        .password(password.trim());
-    let (client, connection) = config.connect(NoTls).await.expect("the login is taken");
-    tokio::spawn(connection);
-    client
-}
-
-async fn tenant_tables(client: &Client, schema: &str) -> Vec<String> {
-    let sql = "SELECT c.relname FROM pg_class c
-        JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant_id' AND NOT a.attisdropped
-        WHERE c.relnamespace = $1::text::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
-        ORDER BY c.relname";
-    let rows = client.query(sql, &[&schema]).await.expect("a list");
-    let tables: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
-    assert!(!tables.is_empty(), "{schema} has no tables of tenants");
-    tables
-}
-
-/// Whose rows a role sees when the query does not ask.
-async fn tenants_seen(
-    client: &mut Client,
-    schema: &str,
-    table: &str,
-    role: &str,
-    tenant: Option<&str>,
-) -> Vec<String> {
-    let transaction = client.transaction().await.expect("a transaction");
-    become_role(&transaction, schema, role, tenant).await;
-    let sql = format!(
-        "SELECT DISTINCT tenant_id::text FROM {schema}.{table} WHERE tenant_id IS NOT NULL"
-    );
-    let rows = match transaction.query(&sql, &[]).await {
-        Ok(rows) => rows,
-        // What the role may not read at all it does not see.
-        Err(error) if error.code().is_some_and(|code| code.code() == "42501") => Vec::new(),
-        Err(error) => panic!("{schema}.{table} as {role}: {error:?}"),
-    };
-    rows.iter().map(|row| row.get(0)).collect()
-}
-
-/// Whether one tenant's role can change or take over the rows of the other.
-async fn writes(
-    client: &mut Client,
-    schema: &str,
-    table: &str,
-    one: &str,
-    other: &str,
-) -> Vec<String> {
-    let statements = [
-        format!("UPDATE {schema}.{table} SET tenant_id = tenant_id WHERE tenant_id = '{other}'"),
-        format!("UPDATE {schema}.{table} SET tenant_id = '{one}' WHERE tenant_id = '{other}'"),
-        format!("DELETE FROM {schema}.{table} WHERE tenant_id = '{other}'"),
-        format!("UPDATE {schema}.{table} SET tenant_id = '{other}' WHERE tenant_id = '{one}'"),
-    ];
-    let mut violations = Vec::new();
-    for statement in statements {
-        let transaction = client.transaction().await.expect("a transaction");
-        become_role(&transaction, schema, "tenant", Some(one)).await;
-        if let Ok(changed @ 1..) = transaction.execute(&statement, &[]).await {
-            violations.push(format!("as {one}: `{statement}` changes {changed} rows"));
-        }
-    }
-    violations
-}
-
-/// Whether any of a service's roles reaches a table of another.
-async fn reaches(client: &mut Client, schema: &str, foreign: &str) -> Vec<String> {
-    let tables = tenant_tables(client, foreign).await;
-    let mut violations = Vec::new();
-    for role in ["tenant", "system"] {
-        for table in &tables {
-            let transaction = client.transaction().await.expect("a transaction");
-            become_role(&transaction, schema, role, None).await;
-            let sql = format!("SELECT 1 FROM {foreign}.{table} LIMIT 1");
-            if transaction.query(&sql, &[]).await.is_ok() {
-                violations.push(format!("hawser_{schema}_{role} reads {foreign}.{table}"));
-            }
-        }
-    }
-    violations
-}
-
-async fn become_role(
-    transaction: &tokio_postgres::Transaction<'_>,
-    schema: &str,
-    role: &str,
-    tenant: Option<&str>,
-) {
-    let tenant = tenant.map_or_else(String::new, |tenant| {
-        format!("SET LOCAL hawser.tenant = '{tenant}';")
-    });
-    let sql = format!("SET LOCAL ROLE hawser_{schema}_{role}; {tenant}");
-    transaction
-        .batch_execute(&sql)
-        .await
-        .expect("the role is taken");
 }

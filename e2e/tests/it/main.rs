@@ -12,6 +12,7 @@ mod node;
 mod path;
 mod policy;
 mod python;
+mod row_security;
 mod sink;
 mod system;
 mod trace;

@@ -39,7 +39,7 @@ pub(crate) async fn grant_override(
             request_ids::run(tx, call, async || {
                 let granted = Override {
                     tenant,
-                    override_id: tenant.new_id(tx.deps()),
+                    id: tenant.new_id(tx.deps()),
                     connection_id,
                     reason: request.reason.clone(),
                     granted_by: who(&caller),
@@ -51,7 +51,7 @@ pub(crate) async fn grant_override(
                 };
                 override_insert(tx, &granted).await?;
                 events::append_override(tx, SyncEventKind::OverrideGranted, &granted, None).await?;
-                let resource = format!("overrides/{}", granted.override_id);
+                let resource = format!("overrides/{}", granted.id);
                 audit::append(tx, tenant, caller.actor(), "SyncPermissionService/GrantOverride", &resource, &granted.reason).await?;
                 tracing::info!(event = "override_granted", tenant.id = %tenant, granted.by = granted.granted_by, "another initial sync was allowed");
                 Ok::<_, Error>(GrantOverrideResponse { r#override: Some(encode::granted(&granted, company.clone())) })

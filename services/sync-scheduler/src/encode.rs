@@ -8,11 +8,11 @@ use crate::job::Job;
 use crate::lock::Override;
 use crate::stream::Stream;
 
-/// A moment as the contract has it.
+/// A moment as the contract has it: to the microsecond, as the database keeps it, so that an answer is what is read later.
 pub(crate) fn timestamp(at: OffsetDateTime) -> prost_types::Timestamp {
     prost_types::Timestamp {
         seconds: at.unix_timestamp(),
-        nanos: at.nanosecond() as i32,
+        nanos: (at.microsecond() * 1000) as i32,
     }
 }
 
@@ -29,7 +29,7 @@ pub(crate) fn moment(at: prost_types::Timestamp) -> Result<OffsetDateTime, &'sta
 pub(crate) fn job(job: &Job) -> contract::Job {
     contract::Job {
         tenant_id: job.key.tenant.to_string(),
-        job_id: job.job_id.to_string(),
+        job_id: job.id.to_string(),
         connection_id: job.key.connection_id.to_string(),
         provider: job.provider.clone(),
         stream: job.key.stream.clone(),
@@ -74,7 +74,7 @@ pub(crate) fn granted(granted: &Override, company_name: String) -> contract::Ove
             .used_by_job_id
             .map(|id| id.to_string())
             .unwrap_or_default(),
-        override_id: granted.override_id.to_string(),
+        override_id: granted.id.to_string(),
         revoked_at: granted.revoked_at.map(timestamp),
         company_name,
         expires_at: granted.expires_at.map(timestamp),

@@ -14,7 +14,7 @@ use crate::lock::Override;
 /// # Errors
 /// Where the statement fails.
 pub(crate) async fn append(tx: &Tx, kind: SyncEventKind, job: &Job) -> Result<(), pg::Error> {
-    let resource = format!("jobs/{}", job.job_id);
+    let resource = format!("jobs/{}", job.id);
     write(
         tx,
         kind,
@@ -58,7 +58,7 @@ pub(crate) async fn append_override(
     granted: &Override,
     job: Option<&Job>,
 ) -> Result<(), pg::Error> {
-    let resource = format!("overrides/{}", granted.override_id);
+    let resource = format!("overrides/{}", granted.id);
     let revision = if job.is_some() { 2 } else { 1 };
     let concerned = ContractJob {
         tenant_id: granted.tenant.to_string(),

@@ -20,8 +20,10 @@ use crate::events;
 use crate::job::{AfterFailure, Job, Progress};
 use crate::keep_leases::{Held, Standing, by_bucket, hold};
 use crate::settle_sync::{give_up, settle};
-use crate::store::jobs::{job_finish, job_insert, job_lock, job_requeue};
-use crate::store::streams::{cursor_forget, cursor_move, stream_backfilled, stream_release};
+use crate::store::cursors::{cursor_forget, cursor_move};
+use crate::store::jobs::{job_insert, job_lock, job_requeue};
+use crate::store::leases::job_finish;
+use crate::store::streams::{stream_backfilled, stream_release};
 use crate::stream::Stream;
 
 /// What the provider's error text is cut to.
@@ -108,7 +110,7 @@ async fn succeed(
         ..job
     };
     let ended = job_finish(tx, &ended).await?;
-    stream_release(tx, &ended.key, ended.job_id).await?;
+    stream_release(tx, &ended.key, ended.id).await?;
     if ended.kind != JobKind::Initial {
         move_cursor(tx, &ended, &stream).await?;
     }
@@ -117,7 +119,7 @@ async fn succeed(
         event = "job_succeeded",
         tenant.id = %ended.key.tenant,
         user.id = ended.user_id,
-        job.id = %ended.job_id,
+        job.id = %ended.id,
         stream = ended.key.stream,
         records = ended.progress.records_read,
         "a job has come to its end"
@@ -129,7 +131,7 @@ async fn move_cursor(tx: &Tx, job: &Job, stream: &Stream) -> Result<(), Error> {
     if let Some(cursor) = job.moves_cursor_to(stream)
         && stream.cursor_json.as_deref() != Some(cursor)
     {
-        cursor_move(tx, &job.key, cursor, job.job_id).await?;
+        cursor_move(tx, &job.key, cursor, job.id).await?;
     }
     Ok(())
 }
@@ -163,7 +165,7 @@ pub(crate) async fn fail_jobs(
             tracing::warn!(
                 event = "parked_unchecked",
                 tenant.id = %job.key.tenant,
-                job.id = %job.job_id,
+                job.id = %job.id,
                 error = %Chain(&error),
                 "whether the connection of a job that was parked has changed meanwhile is not known"
             );
@@ -186,7 +188,7 @@ async fn fail_all(
         match standing {
             Standing::Held(found) => ended.push(fail(tx, found.0, &found.1, failure).await?),
             Standing::LetGo(JobState::Succeeded) | Standing::Lost => {
-                lost.push((*index, held.job_id))
+                lost.push((*index, held.job_id));
             }
             // The same call once more gets its first answer.
             Standing::LetGo(_) => {}
@@ -206,18 +208,17 @@ async fn fail(tx: &Tx, job: Job, stream: &Stream, failure: &JobFailure) -> Resul
     let failed = Job { last_error, ..job };
     let (ended, told) = ended(failed, after, &failure.missing_scopes, deps.now());
     let ended = job_finish(tx, &ended).await?;
-    stream_release(tx, &ended.key, ended.job_id).await?;
+    stream_release(tx, &ended.key, ended.id).await?;
     if let Some(kind) = told {
         events::append(tx, kind, &ended).await?;
     }
     match (ended.state, after) {
-        (JobState::Cancelled, _) => give_up(tx, &ended).await?,
         (JobState::Failed, AfterFailure::FullPass) => {
-            job_insert(tx, &full_pass(&ended, stream, tx)).await?
+            job_insert(tx, &full_pass(&ended, stream, tx)).await?;
         }
-        (JobState::Failed, _) => give_up(tx, &ended).await?,
+        (JobState::Failed | JobState::Cancelled, _) => give_up(tx, &ended).await?,
         (_, AfterFailure::Restart { .. }) if ended.kind == JobKind::Incremental => {
-            cursor_forget(tx, &ended.key).await?
+            cursor_forget(tx, &ended.key).await?;
         }
         _ => {}
     }
@@ -225,7 +226,7 @@ async fn fail(tx: &Tx, job: Job, stream: &Stream, failure: &JobFailure) -> Resul
         event = "job_attempt_failed",
         tenant.id = %ended.key.tenant,
         user.id = ended.user_id,
-        job.id = %ended.job_id,
+        job.id = %ended.id,
         stream = ended.key.stream,
         state = ended.state.as_str_name(),
         "an attempt at a job failed"
@@ -320,7 +321,7 @@ async fn resume_if_changed(scheduler: &Scheduler, job: &Job) -> Result<(), Error
     if check_usable(&connection).is_err() || changed_at <= job.leased_at {
         return Ok(());
     }
-    let (job_id, fence) = (job.job_id, job.fence);
+    let (job_id, fence) = (job.id, job.fence);
     scheduler
         .database
         .run_tx("job_unpark", Scope::System, async move |tx: &Tx| {
@@ -392,7 +393,7 @@ async fn release(tx: &Tx, job: Job) -> Result<(), Error> {
         }
     };
     let released = job_finish(tx, &released).await?;
-    stream_release(tx, &released.key, released.job_id).await?;
+    stream_release(tx, &released.key, released.id).await?;
     if cancelled {
         events::append(tx, SyncEventKind::JobCancelled, &released).await?;
         give_up(tx, &released).await?;

@@ -27,7 +27,7 @@ pub(crate) struct Job {
     /// What it syncs.
     pub(crate) key: StreamKey,
     /// Its id.
-    pub(crate) job_id: Uuid,
+    pub(crate) id: Uuid,
     /// Shared by the jobs that one request made.
     pub(crate) run_id: Uuid,
     /// The provider's key in the catalogue.
@@ -144,7 +144,7 @@ impl Job {
     pub(crate) fn queued(stream: &Stream, run_id: Uuid, now: OffsetDateTime, deps: &Deps) -> Self {
         Self {
             key: stream.key.clone(),
-            job_id: stream.key.tenant.new_id(deps),
+            id: stream.key.tenant.new_id(deps),
             run_id,
             provider: stream.provider.clone(),
             integration_id: stream.integration_id.clone(),
@@ -233,7 +233,6 @@ impl Job {
         let pause = backoff(self.failures, deps);
         match kind {
             FailureKind::Park => AfterFailure::Park,
-            FailureKind::Fatal => AfterFailure::End,
             // Only what was synced once can be gone through again: history is the initial sync's.
             FailureKind::CursorLost
                 if self.kind == JobKind::Incremental && stream.backfilled_from.is_some() =>
@@ -260,6 +259,7 @@ impl Job {
                     failures: counted,
                 }
             }
+            // For good, or too often.
             _ => AfterFailure::End,
         }
     }
@@ -472,7 +472,7 @@ mod tests {
     #[test]
     fn backoff_doubles_up_to_an_hour() {
         let deps = Deps::system("test");
-        for failures in 0..40 {
+        for failures in 0..40_i32 {
             let longest = FIRST_BACKOFF
                 .saturating_mul(2_u32.saturating_pow(failures.unsigned_abs()))
                 .min(LONGEST_BACKOFF);

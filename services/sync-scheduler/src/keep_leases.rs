@@ -14,7 +14,7 @@ use crate::app::Scheduler;
 use crate::encode;
 use crate::error::Error;
 use crate::job::{CONNECTORS, Job};
-use crate::store::jobs::{Checkpoint, job_checkpoint, job_extend, job_held_lock};
+use crate::store::leases::{Checkpoint, job_checkpoint, job_extend, job_held_lock};
 use crate::store::streams::{stream_extend, stream_held_lock};
 use crate::stream::{Stream, StreamKey};
 
@@ -65,7 +65,7 @@ pub(crate) async fn hold(tx: &Tx, bucket: i16, leases: &[Held]) -> Result<Vec<St
     let jobs = job_held_lock(tx, bucket, &job_ids).await?;
     let jobs: HashMap<Uuid, (Job, bool)> = jobs
         .into_iter()
-        .map(|(job, in_time)| (job.job_id, (job, in_time)))
+        .map(|(job, in_time)| (job.id, (job, in_time)))
         .collect();
     let standing = |held: &Held| {
         let Some((job, in_time)) = jobs.get(&held.job_id) else {
@@ -81,7 +81,7 @@ pub(crate) async fn hold(tx: &Tx, bucket: i16, leases: &[Held]) -> Result<Vec<St
             return Standing::LetGo(job.state);
         }
         match streams.get(&job.key) {
-            Some(stream) if *in_time && stream.running_job_id == Some(job.job_id) => {
+            Some(stream) if *in_time && stream.running_job_id == Some(job.id) => {
                 Standing::Held(Box::new((job.clone(), stream.clone())))
             }
             _ => Standing::Lost,

@@ -14,7 +14,7 @@ use crate::app::Scheduler;
 use crate::error::Error;
 use crate::job::Job;
 use crate::settle_sync::give_up;
-use crate::store::jobs::{
+use crate::store::leases::{
     LeaseRequest, Servable, job_abandoned, job_candidates, job_due_buckets, job_due_lock,
     job_lease, job_leased_before, job_next_due,
 };
@@ -30,7 +30,7 @@ pub(crate) const SHORTEST_LEASE: Duration = Duration::from_secs(1);
 /// Nobody holds a job longer without a word.
 pub(crate) const LONGEST_LEASE: Duration = Duration::from_mins(10);
 /// Nobody waits longer in one call.
-pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(60);
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_mins(1);
 /// Jobs in one call.
 pub(crate) const MOST_JOBS: i32 = 64;
 /// How long a replica that nobody woke takes to see the work that another one made.
@@ -202,7 +202,7 @@ async fn claim(
         .map(|stream| (stream.key.clone(), stream))
         .collect();
     let jobs = job_due_lock(tx, bucket, &candidates).await?;
-    let mut jobs: HashMap<Uuid, Job> = jobs.into_iter().map(|job| (job.job_id, job)).collect();
+    let mut jobs: HashMap<Uuid, Job> = jobs.into_iter().map(|job| (job.id, job)).collect();
     let free = candidates.iter().filter_map(|job_id| {
         let job = jobs.remove(job_id)?;
         let stream = streams.get(&job.key)?;
@@ -222,7 +222,7 @@ async fn claim(
 /// A cancelled job whose worker never let go is over with its lease.
 async fn end_abandoned(tx: &Tx, bucket: i16, request: &LeaseRequest) -> Result<(), Error> {
     for job in job_abandoned(tx, bucket, request.now).await? {
-        stream_release(tx, &job.key, job.job_id).await?;
+        stream_release(tx, &job.key, job.id).await?;
         events::append(tx, SyncEventKind::JobCancelled, &job).await?;
         give_up(tx, &job).await?;
     }
@@ -239,7 +239,7 @@ async fn take(
     let begun = job.begin(stream);
     let leased = job_lease(tx, &begun, request);
     let (epoch, job) = try_join(
-        stream_lease(tx, &stream.key, begun.job_id, request.lease),
+        stream_lease(tx, &stream.key, begun.id, request.lease),
         leased,
     )
     .await?;
@@ -256,7 +256,7 @@ async fn leased(scheduler: &Scheduler, jobs: Vec<(Job, i64)>) -> Vec<LeasedJob> 
             event = "job_leased",
             tenant.id = %job.key.tenant,
             user.id = job.user_id,
-            job.id = %job.job_id,
+            job.id = %job.id,
             connection.id = %job.key.connection_id,
             stream = job.key.stream,
             attempt = job.attempt,

@@ -74,7 +74,7 @@ pub(crate) struct Override {
     /// Its tenant.
     pub(crate) tenant: TenantKey,
     /// Its id.
-    pub(crate) override_id: Uuid,
+    pub(crate) id: Uuid,
     /// For this connection; `None` for whichever of the tenant starts first.
     pub(crate) connection_id: Option<Uuid>,
     /// Why.

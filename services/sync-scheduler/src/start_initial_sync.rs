@@ -255,7 +255,7 @@ async fn lock_and_start(
         .expect("at least one stream is started, or the start was refused");
     events::append_sync(tx, SyncEventKind::InitialSyncStarted, first, revision).await?;
     if let Some(found) = &opened {
-        override_use(tx, found, first.job_id, start.now).await?;
+        override_use(tx, found, first.id, start.now).await?;
         events::append_override(tx, SyncEventKind::OverrideUsed, found, Some(first)).await?;
     }
     let reason = opened.as_ref().map_or("", |found| found.reason.as_str());

@@ -87,7 +87,7 @@ pub(crate) async fn sync_state(
             },
         )
         .await?;
-    Ok(compose(&subject, kept))
+    Ok(compose(&subject, &kept))
 }
 
 /// The state of what is locked, as the locks tell it: the connection may be gone. `None` where the locks are gone too.
@@ -100,15 +100,14 @@ pub(crate) async fn locked_state(
     locked: Locked,
     company_name: String,
 ) -> Result<Option<SyncState>, Error> {
-    let connection_id = locked.connection_id;
+    let connection_id = locked.connection;
     let kept = scheduler
         .database
         .run_tx(
             "locked_state_read",
             Scope::Tenant(tenant),
             async move |tx: &Tx| {
-                let locks =
-                    lock_of_account(tx, tenant, connection_id, &locked.external_account_id).await?;
+                let locks = lock_of_account(tx, tenant, connection_id, &locked.account).await?;
                 read(tx, tenant, connection_id, locks).await
             },
         )
@@ -126,7 +125,7 @@ pub(crate) async fn locked_state(
         company_name,
         usable: true,
     };
-    Ok(Some(compose(&subject, kept)))
+    Ok(Some(compose(&subject, &kept)))
 }
 
 async fn read(
@@ -155,7 +154,7 @@ async fn read(
     })
 }
 
-fn compose(subject: &Subject, kept: Kept) -> SyncState {
+fn compose(subject: &Subject, kept: &Kept) -> SyncState {
     let state = overall(kept.locks.iter().map(|lock| lock.state));
     let newest = kept.locks.iter().max_by_key(|lock| lock.locked_at);
     let completed = state == InitialSyncState::Completed;

@@ -172,7 +172,7 @@ impl Fetcher<'_> {
             Err(error) => (error.status(), 0),
         };
         self.metrics
-            .called(&self.job().provider, &self.stream.stream, status, bytes);
+            .called(&self.job().provider, &self.stream.name, status, bytes);
         self.spent.calls += 1;
         self.spent.bytes += bytes as i64;
         answered.map_err(|error| match failure::of_egress(&error, request) {

@@ -57,7 +57,7 @@ impl Handler for SyncJobs {
             Err(Trouble::Stopped) => {
                 // Either the lease knows why, or the ledger was the first to find out that it is another's.
                 if lease.stop().is_none() {
-                    lease.is_lost();
+                    lease.declare_lost();
                 }
                 Outcome::Stopped
             }

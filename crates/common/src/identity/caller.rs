@@ -92,14 +92,20 @@ impl Caller {
     /// INVALID_ARGUMENT where the text is no tenant's id; NOT_FOUND where the tenant is another's, so that nothing is
     /// told of it.
     pub fn tenant(&self, tenant_id: &str) -> Result<TenantKey, Problem> {
+        self.tenant_in("tenant_id", tenant_id)
+    }
+
+    /// As [`Caller::tenant`], for a tenant that stands in another field: `integration.tenant_id`.
+    ///
+    /// # Errors
+    /// As [`Caller::tenant`].
+    pub fn tenant_in(&self, field: &str, tenant_id: &str) -> Result<TenantKey, Problem> {
         let mut fields = Fields::new();
-        let tenant = fields.tenant("tenant_id", tenant_id);
+        let tenant = fields.tenant(field, tenant_id);
         fields.finish()?;
-        let tenant = tenant.ok_or_else(|| Problem::not_found("tenant"))?;
-        if self.reaches(tenant) {
-            Ok(tenant)
-        } else {
-            Err(Problem::not_found("tenant"))
+        match tenant {
+            Some(tenant) if self.reaches(tenant) => Ok(tenant),
+            _ => Err(Problem::not_found("tenant")),
         }
     }
 

@@ -84,12 +84,12 @@ pub async fn list(
     db: &Database,
     tenant: Option<TenantKey>,
     request: &ListAuditEventsRequest,
+    mut fields: Fields,
 ) -> Result<ListAuditEventsResponse, Problem> {
     let page_size = match request.page_size {
         1.. => request.page_size.min(1000),
         _ => 50,
     };
-    let mut fields = Fields::new();
     fields.check(request.page_size >= 0, "page_size", "must not be negative");
     let after = moment(
         &mut fields,

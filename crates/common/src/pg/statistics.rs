@@ -214,6 +214,7 @@ pub async fn get(
     db: &Database,
     tenant: Option<TenantKey>,
     request: &GetStatisticsRequest,
+    mut fields: Fields,
 ) -> Result<GetStatisticsResponse, Problem> {
     let seconds = |time: Option<&prost_types::Timestamp>| {
         time.map(|time| time.seconds)
@@ -224,7 +225,6 @@ pub async fn get(
         seconds(request.end_time.as_ref()),
     );
     let step = request.step.as_ref().map_or(MINUTE, |step| step.seconds);
-    let mut fields = Fields::new();
     fields.check(
         !request.series.is_empty(),
         "series",

@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status};
 
 use crate::identity::Caller;
 use crate::pg::{Database, audit, statistics};
+use crate::validate::Fields;
 use crate::{Problem, TenantKey};
 
 /// Answers from the service's own schema.
@@ -31,9 +32,12 @@ impl OperationsService for Operations {
     ) -> Result<Response<ListAuditEventsResponse>, Status> {
         let caller = super::caller(&request)?;
         let request = request.into_inner();
-        let tenant = whole_tenant(&caller, &request.tenant_id)?;
+        let mut fields = Fields::new();
+        let tenant = fields
+            .absorb(whole_tenant(&caller, &request.tenant_id))?
+            .flatten();
         Ok(Response::new(
-            audit::list(&self.database, tenant, &request).await?,
+            audit::list(&self.database, tenant, &request, fields).await?,
         ))
     }
 
@@ -43,9 +47,12 @@ impl OperationsService for Operations {
     ) -> Result<Response<GetStatisticsResponse>, Status> {
         let caller = super::caller(&request)?;
         let request = request.into_inner();
-        let tenant = whole_tenant(&caller, &request.tenant_id)?;
+        let mut fields = Fields::new();
+        let tenant = fields
+            .absorb(whole_tenant(&caller, &request.tenant_id))?
+            .flatten();
         Ok(Response::new(
-            statistics::get(&self.database, tenant, &request).await?,
+            statistics::get(&self.database, tenant, &request, fields).await?,
         ))
     }
 }

@@ -35,7 +35,7 @@ impl Connector {
         for (index, stream) in self.streams.iter().enumerate() {
             let path = format!("streams[{index}]");
             found.check(
-                names.insert(&stream.stream),
+                names.insert(&stream.name),
                 &format!("{path}.stream"),
                 "must be another than those before",
             );
@@ -49,7 +49,7 @@ impl Stream {
     fn check(&self, path: &str, found: &mut Found) {
         let at = |field: &str| format!("{path}.{field}");
         found.check(
-            is_name(&self.stream),
+            is_name(&self.name),
             &at("stream"),
             "must be small letters, digits, hyphens and underscores",
         );

@@ -39,7 +39,8 @@ pub struct Connector {
 #[serde(deny_unknown_fields)]
 pub struct Stream {
     /// Its name in the API: "projects".
-    pub stream: String,
+    #[serde(rename = "stream")]
+    pub name: String,
     /// Its name for people.
     pub display_name: String,
     /// Where its requests are documented.

@@ -167,7 +167,7 @@ impl TryFrom<String> for Template {
         if !rest.is_empty() {
             parts.push(Part::Text(rest.to_owned()));
         }
-        Ok(Self { parts, text })
+        Ok(Self { text, parts })
     }
 }
 

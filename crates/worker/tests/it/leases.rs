@@ -20,19 +20,13 @@ async fn req_teamsync_05_a_job_is_worked_on_for_its_tenant_and_user() {
     let begun = running.begun().await;
     assert_eq!(begun.lease.job(), &job);
     assert_eq!(begun.lease.stream_epoch(), 17);
-    begun
-        .lease
-        .checkpoint(b"{\"at\":1}".to_vec(), Vec::new(), Progress::default())
-        .await
-        .unwrap();
-    let checkpoint = world.scheduler.log().wait("checkpoint", 1).await.remove(0);
-    let actor = &checkpoint.detail["actor"];
+    begun.end.send(done()).unwrap();
+    let completed = world.scheduler.log().wait("completed", 1).await.remove(0);
+    let actor = &completed.detail["actor"];
     assert_eq!(actor["tenant"], job.tenant_id);
     assert_eq!(actor["user"], "ada");
     assert_eq!(actor["purpose"], format!("sync job {}", job.job_id));
     assert_eq!(actor["identity"], "spiffe://hawser/sync-worker");
-    begun.end.send(done()).unwrap();
-    let completed = world.scheduler.log().wait("completed", 1).await.remove(0);
     assert_eq!(
         (completed.job_id, completed.detail["token"].as_i64()),
         (job.job_id, Some(7))
@@ -58,7 +52,7 @@ async fn no_more_jobs_are_taken_than_there_is_room_for() {
     assert_eq!(leased[0].detail["max"], 2);
     assert_eq!(leased[0].detail["providers"][0], "procore");
     first.end.send(done()).unwrap();
-    running.begun().await;
+    let _third = running.begun().await;
     assert_eq!(world.scheduler.log().all("leased")[2].detail["max"], 1);
     running.stop().await;
     assert_eq!(world.scheduler.log().all("released").len(), 2);
@@ -239,7 +233,7 @@ async fn another_service_may_be_the_first_to_know_that_a_lease_is_lost() {
     world.give(|_| {});
     let running = world.start();
     let begun = running.begun().await;
-    begun.lease.is_lost();
+    begun.lease.declare_lost();
     assert!(
         tokio::time::timeout(PATIENCE, begun.dropped)
             .await
@@ -249,4 +243,19 @@ async fn another_service_may_be_the_first_to_know_that_a_lease_is_lost() {
     running.stop().await;
     assert_eq!(world.scheduler.log().whats(), ["leased"]);
     assert!(lease_lost().reason.is_some());
+}
+
+#[tokio::test]
+async fn each_process_is_a_worker_of_its_own() {
+    let world = World::new().await;
+    world.give(|_| {});
+    let first = world.start();
+    let begun = first.begun().await;
+    world.scheduler.bury_workers();
+    let job = world.give(|_| {});
+    let second = world.start();
+    assert_eq!(second.begun().await.lease.job().job_id, job.job_id);
+    first.stop().await;
+    second.stop().await;
+    drop(begun);
 }

@@ -50,7 +50,10 @@ async fn span_of_a_job(triggered_by: TriggerSource) -> (SpanData, String) {
     running.stop().await;
     let found = testkit::eventually_some(PATIENCE, async || {
         let spans = ended.0.lock().unwrap();
-        spans.iter().find(|span| span.name == "job.incremental").cloned()
+        spans
+            .iter()
+            .find(|span| span.name == "job.incremental")
+            .cloned()
     });
     (found.await, job.job_id)
 }

@@ -69,6 +69,8 @@ struct Jobs {
     given: BTreeMap<String, Vec<LeasedJob>>,
     cancelled: BTreeSet<String>,
     lost: BTreeSet<String>,
+    /// Workers that were killed: their calls may still be waiting here.
+    dead: BTreeSet<String>,
 }
 
 impl Ground {
@@ -256,6 +258,15 @@ impl Scheduler {
         self.jobs().cancelled.insert(job_id.to_owned());
     }
 
+    /// Gives nothing more to the workers so far.
+    pub(crate) fn bury_workers(&self) {
+        let leased = self.log().all("leased");
+        let workers = leased
+            .iter()
+            .filter_map(|entry| entry.detail["worker"].as_str().map(str::to_owned));
+        self.jobs().dead.extend(workers);
+    }
+
     pub(crate) fn lose(&self, job_id: &str) {
         self.jobs().lost.insert(job_id.to_owned());
     }
@@ -266,6 +277,9 @@ impl Scheduler {
 
     fn take(&self, request: &LeaseJobsRequest) -> Vec<LeasedJob> {
         let mut jobs = self.jobs();
+        if jobs.dead.contains(&request.worker_id) {
+            return Vec::new();
+        }
         if let Some(given) = jobs.given.get(&request.request_id) {
             return given.clone();
         }
@@ -280,7 +294,7 @@ impl Scheduler {
             self.0.log.add(
                 "leased",
                 id,
-                json!({"max": request.max_jobs, "providers": request.providers}),
+                json!({"max": request.max_jobs, "providers": request.providers, "worker": request.worker_id}),
             );
         }
         taken
@@ -397,7 +411,6 @@ impl WorkerService for Scheduler {
         &self,
         request: Request<CheckpointRequest>,
     ) -> Result<Response<CheckpointResponse>, Status> {
-        let actor = actor(caller(&request)?.actor());
         let request = request.into_inner();
         self.0.failures.around("checkpoint", || {
             let id = self.refuse_lost(request.lease.as_ref())?;
@@ -406,7 +419,6 @@ impl WorkerService for Scheduler {
                 "cursor": text(&request.cursor_json),
                 "mark": text(&request.incremental_cursor_json),
                 "progress": counts(request.progress),
-                "actor": actor,
             });
             self.0.log.add("checkpoint", &id, detail);
             Ok(CheckpointResponse {
@@ -419,6 +431,7 @@ impl WorkerService for Scheduler {
         &self,
         request: Request<CompleteJobsRequest>,
     ) -> Result<Response<CompleteJobsResponse>, Status> {
+        let actor = actor(caller(&request)?.actor());
         let request = request.into_inner();
         self.0.failures.around("complete_jobs", || {
             let ends = request.completions.into_iter().map(|completion| {
@@ -426,6 +439,7 @@ impl WorkerService for Scheduler {
                     "cursor": text(&completion.cursor_json),
                     "mark": text(&completion.incremental_cursor_json),
                     "progress": counts(completion.progress),
+                    "actor": actor,
                 });
                 (completion.lease, detail)
             });

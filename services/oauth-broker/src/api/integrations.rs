@@ -95,7 +95,12 @@ impl IntegrationService for Integrations {
         let request = request.into_inner();
         let wanted = request.integration.clone().unwrap_or_default();
         let mut fields = Fields::new();
-        let tenant = owner(&caller, &mut fields, &wanted.tenant_id)?;
+        let tenant = owner(
+            &caller,
+            &mut fields,
+            "integration.tenant_id",
+            &wanted.tenant_id,
+        )?;
         fields.at_most("request_id", &request.request_id, 128);
         let now = self.broker.deps.now();
         let provider = known_provider(&mut fields, &wanted.provider);
@@ -188,12 +193,13 @@ impl IntegrationService for Integrations {
     ) -> Result<Response<ListIntegrationsResponse>, Status> {
         let caller = common::rpc::caller(&request)?;
         let request = request.into_inner();
-        let tenant = caller.tenant(&request.tenant_id)?;
         let query = Query::new("ListIntegrations", &[&request.tenant_id]);
         let mut fields = Fields::new();
+        let tenant = fields.absorb(caller.tenant(&request.tenant_id))?;
         let size = page_size(&mut fields, request.page_size);
         let after = query.key(&mut fields, &request.page_token);
         fields.finish()?;
+        let tenant = tenant.ok_or_else(|| Problem::not_found("tenant"))?;
         let mut found = self
             .listed(tenant, after.as_deref(), size + 1)
             .await
@@ -217,7 +223,12 @@ impl IntegrationService for Integrations {
         let request = request.into_inner();
         let wanted = request.integration.unwrap_or_default();
         let mut fields = Fields::new();
-        let tenant = owner(&caller, &mut fields, &wanted.tenant_id)?;
+        let tenant = owner(
+            &caller,
+            &mut fields,
+            "integration.tenant_id",
+            &wanted.tenant_id,
+        )?;
         fields.require("integration.integration_id", &wanted.integration_id);
         let paths = request
             .update_mask
@@ -264,7 +275,7 @@ impl IntegrationService for Integrations {
         let caller = common::rpc::caller(&request)?;
         let request = request.into_inner();
         let mut fields = Fields::new();
-        let tenant = owner(&caller, &mut fields, &request.tenant_id)?;
+        let tenant = owner(&caller, &mut fields, "tenant_id", &request.tenant_id)?;
         fields.require("integration_id", &request.integration_id);
         fields.finish()?;
         let tenant = tenant.ok_or_else(|| Problem::not_found("tenant"))?;
@@ -337,9 +348,10 @@ fn described(provider: &Provider) -> contract::Provider {
 fn owner(
     caller: &Caller,
     fields: &mut Fields,
+    field: &str,
     tenant_id: &str,
 ) -> Result<Option<TenantKey>, Problem> {
-    let tenant = fields.absorb(caller.tenant(tenant_id))?;
+    let tenant = fields.absorb(caller.tenant_in(field, tenant_id))?;
     if tenant.is_some_and(|tenant| tenant.is_platform()) && !caller.is_operator() {
         return Err(Problem::permission_denied(
             "the platform's integrations are changed by operators alone",

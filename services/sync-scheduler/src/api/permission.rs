@@ -103,7 +103,7 @@ impl SyncPermissionService for Permission {
         let found = override_list(&self.0, tenant, request.include_used, before, size)
             .await
             .map_err(Problem::from)?;
-        let next_page_token = next_page(&found, size, |granted| granted.override_id);
+        let next_page_token = next_page(&found, size, |granted| granted.id);
         let mut names = CompanyNames::of(&self.0);
         let mut overrides = Vec::new();
         for granted in &found {
@@ -138,7 +138,7 @@ impl SyncPermissionService for Permission {
         let mut names = CompanyNames::of(&self.0);
         let mut sync_states = Vec::new();
         for locked in found {
-            let Ok(tenant) = TenantKey::from_id(locked.tenant_id) else {
+            let Ok(tenant) = TenantKey::from_id(locked.tenant) else {
                 continue;
             };
             let name = names.get(tenant).await;
@@ -199,10 +199,7 @@ impl<'a> CompanyNames<'a> {
 
 /// The account may have any letters in it, so it comes last.
 fn page_of(last: &Locked) -> String {
-    format!(
-        "{}.{}.{}",
-        last.tenant_id, last.connection_id, last.external_account_id
-    )
+    format!("{}.{}.{}", last.tenant, last.connection, last.account)
 }
 
 fn behind(page_token: &str) -> Result<Option<Locked>, &'static str> {
@@ -220,9 +217,9 @@ fn behind(page_token: &str) -> Result<Option<Locked>, &'static str> {
             .map_err(|_| "must be the `next_page_token` of the page before")
     };
     Ok(Some(Locked {
-        tenant_id: id(next()?)?,
-        connection_id: id(next()?)?,
-        external_account_id: next()?.to_owned(),
+        tenant: id(next()?)?,
+        connection: id(next()?)?,
+        account: next()?.to_owned(),
     }))
 }
 

@@ -200,6 +200,12 @@ impl SyncService for Sync {
         let mut fields = Fields::new();
         let tenant = fields.absorb(caller.tenant(&request.tenant_id))?;
         let connection_id = fields.id("connection_id", &request.connection_id);
+        page_size(&mut fields, request.page_size);
+        fields.check(
+            request.page_token.is_empty(),
+            "page_token",
+            "must be empty: there is one page",
+        );
         fields.finish()?;
         let (Some(tenant), Some(connection_id)) = (tenant, connection_id) else {
             return Err(Problem::not_found("connection").into());
@@ -301,7 +307,7 @@ impl SyncService for Sync {
         let jobs = job_list(&self.0, tenant, filter, size)
             .await
             .map_err(Problem::from)?;
-        let next_page_token = next_page(&jobs, size, |job| job.job_id);
+        let next_page_token = next_page(&jobs, size, |job| job.id);
         Ok(Response::new(ListJobsResponse {
             jobs: jobs.iter().map(encode::job).collect(),
             next_page_token,

@@ -27,7 +27,7 @@ use crate::keep_leases::{self, Held};
 use crate::lease_jobs::{
     self, DEFAULT_LEASE, LONGEST_LEASE, LONGEST_WAIT, MOST_JOBS, SHORTEST_LEASE, Wanted,
 };
-use crate::store::jobs::{Checkpoint, Servable};
+use crate::store::leases::{Checkpoint, Servable};
 
 /// Leases in one call at most.
 const MOST_LEASES: usize = 256;

@@ -256,11 +256,11 @@ pub(crate) async fn lock_of_connection(tx: &Tx, key: &LockKey) -> Result<Vec<Syn
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Locked {
     /// The tenant.
-    pub(crate) tenant_id: Uuid,
+    pub(crate) tenant: Uuid,
     /// The connection that took the locks last.
-    pub(crate) connection_id: Uuid,
+    pub(crate) connection: Uuid,
     /// The account.
-    pub(crate) external_account_id: String,
+    pub(crate) account: String,
 }
 
 /// What is locked, of a tenant or of all, in the order of the ids.
@@ -270,9 +270,9 @@ pub(crate) async fn lock_list(
     after: Option<Locked>,
     limit: i64,
 ) -> Result<Vec<Locked>, Error> {
-    let tenant_id = after.as_ref().map(|after| after.tenant_id);
-    let connection_id = after.as_ref().map(|after| after.connection_id);
-    let account = after.map(|after| after.external_account_id);
+    let tenant_id = after.as_ref().map(|after| after.tenant);
+    let connection_id = after.as_ref().map(|after| after.connection);
+    let account = after.map(|after| after.account);
     let rows = match tenant {
         Some(tenant) => {
             tx.query(
@@ -296,9 +296,9 @@ pub(crate) async fn lock_list(
         }
     };
     let locked = |row: &Row| Locked {
-        tenant_id: row.get("tenant_id"),
-        connection_id: row.get("connection_id"),
-        external_account_id: row.get("external_account_id"),
+        tenant: row.get("tenant_id"),
+        connection: row.get("connection_id"),
+        account: row.get("external_account_id"),
     };
     Ok(rows.iter().map(locked).collect())
 }

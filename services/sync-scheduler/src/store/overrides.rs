@@ -114,7 +114,7 @@ pub(crate) async fn override_insert(tx: &Tx, granted: &Override) -> Result<(), E
         &[
             &granted.tenant.bucket(),
             &granted.tenant.id(),
-            &granted.override_id,
+            &granted.id,
             &granted.connection_id,
             &granted.reason,
             &granted.granted_by,
@@ -167,7 +167,7 @@ pub(crate) async fn override_use(
 ) -> Result<(), Error> {
     tx.execute(
         OVERRIDE_USE,
-        &[&found.tenant.bucket(), &found.override_id, &now, &job_id],
+        &[&found.tenant.bucket(), &found.id, &now, &job_id],
     )
     .await
     .map(drop)
@@ -227,7 +227,7 @@ pub(crate) async fn override_list(
 fn granted(row: &Row) -> Override {
     Override {
         tenant: tenant(row),
-        override_id: row.get("override_id"),
+        id: row.get("override_id"),
         connection_id: row.get("connection_id"),
         reason: row.get("reason"),
         granted_by: row.get("granted_by"),

@@ -35,7 +35,10 @@ impl Default for Broker {
 impl Broker {
     /// Adds or replaces it, without an event.
     pub(crate) fn put(&self, connection: &Connection) {
-        self.connections.lock().unwrap().insert(connection.connection_id.clone(), connection.clone());
+        self.connections
+            .lock()
+            .unwrap()
+            .insert(connection.connection_id.clone(), connection.clone());
     }
 
     /// Changes it, and tells of it.
@@ -47,18 +50,39 @@ impl Broker {
         self.log.send_modify(|log| log.push(connection.clone()));
     }
 
+    pub(crate) fn set_state(&self, connection_id: &str, state: ConnectionState) {
+        self.change(connection_id, |connection| connection.set_state(state));
+    }
+
     pub(crate) fn put_provider(&self, provider: Provider) {
-        self.providers.lock().unwrap().insert(provider.provider.clone(), provider);
+        self.providers
+            .lock()
+            .unwrap()
+            .insert(provider.provider.clone(), provider);
     }
 
     pub(crate) fn put_accounts(&self, connection_id: &str, accounts: &[&str]) {
-        let account = |id: &&str| Account { external_account_id: (*id).to_owned(), ..Account::default() };
-        self.accounts.lock().unwrap().insert(connection_id.to_owned(), accounts.iter().map(account).collect());
+        let account = |id: &&str| Account {
+            external_account_id: (*id).to_owned(),
+            ..Account::default()
+        };
+        self.accounts.lock().unwrap().insert(
+            connection_id.to_owned(),
+            accounts.iter().map(account).collect(),
+        );
     }
 
-    fn watch(&self, after: usize) -> impl Stream<Item = Result<WatchConnectionEventsResponse, Status>> + use<> {
+    fn watch(
+        &self,
+        after: usize,
+    ) -> impl Stream<Item = Result<WatchConnectionEventsResponse, Status>> + use<> {
         futures::stream::unfold((after, self.log.subscribe()), async |(next, mut log)| {
-            let found = log.wait_for(|log| log.len() > next).await.ok()?.get(next).cloned();
+            let found = log
+                .wait_for(|log| log.len() > next)
+                .await
+                .ok()?
+                .get(next)
+                .cloned();
             let message = WatchConnectionEventsResponse {
                 cursor: (next + 1).to_string(),
                 connection: found,

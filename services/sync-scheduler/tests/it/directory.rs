@@ -19,11 +19,20 @@ pub(crate) struct Directory {
 
 impl Directory {
     pub(crate) fn put(&self, tenant: Tenant) {
-        self.tenants.lock().unwrap().insert(tenant.tenant_id.clone(), tenant);
+        self.tenants
+            .lock()
+            .unwrap()
+            .insert(tenant.tenant_id.clone(), tenant);
     }
 
     pub(crate) fn change(&self, tenant: TenantKey, change: impl FnOnce(&mut Tenant)) {
-        change(self.tenants.lock().unwrap().get_mut(&tenant.to_string()).unwrap());
+        change(
+            self.tenants
+                .lock()
+                .unwrap()
+                .get_mut(&tenant.to_string())
+                .unwrap(),
+        );
     }
 
     /// A worker's key of this tenant alone.
@@ -100,19 +109,31 @@ directory_service! {
 
 #[tonic::async_trait]
 impl ApiKeyService for Directory {
-    async fn create_api_key(&self, _: Request<CreateApiKeyRequest>) -> Result<Response<CreateApiKeyResponse>, Status> {
+    async fn create_api_key(
+        &self,
+        _: Request<CreateApiKeyRequest>,
+    ) -> Result<Response<CreateApiKeyResponse>, Status> {
         Err(unimplemented("CreateApiKey"))
     }
 
-    async fn list_api_keys(&self, _: Request<ListApiKeysRequest>) -> Result<Response<ListApiKeysResponse>, Status> {
+    async fn list_api_keys(
+        &self,
+        _: Request<ListApiKeysRequest>,
+    ) -> Result<Response<ListApiKeysResponse>, Status> {
         Err(unimplemented("ListApiKeys"))
     }
 
-    async fn rotate_api_key(&self, _: Request<RotateApiKeyRequest>) -> Result<Response<RotateApiKeyResponse>, Status> {
+    async fn rotate_api_key(
+        &self,
+        _: Request<RotateApiKeyRequest>,
+    ) -> Result<Response<RotateApiKeyResponse>, Status> {
         Err(unimplemented("RotateApiKey"))
     }
 
-    async fn revoke_api_key(&self, _: Request<RevokeApiKeyRequest>) -> Result<Response<RevokeApiKeyResponse>, Status> {
+    async fn revoke_api_key(
+        &self,
+        _: Request<RevokeApiKeyRequest>,
+    ) -> Result<Response<RevokeApiKeyResponse>, Status> {
         Err(unimplemented("RevokeApiKey"))
     }
 
@@ -120,8 +141,16 @@ impl ApiKeyService for Directory {
         &self,
         request: Request<AuthenticateApiKeyRequest>,
     ) -> Result<Response<AuthenticateApiKeyResponse>, Status> {
-        let found = self.keys.lock().unwrap().get(&request.into_inner().secret).cloned();
+        let found = self
+            .keys
+            .lock()
+            .unwrap()
+            .get(&request.into_inner().secret)
+            .cloned();
         let api_key = Some(found.ok_or_else(|| Problem::not_found("API key"))?);
-        Ok(Response::new(AuthenticateApiKeyResponse { api_key, cache_for: None }))
+        Ok(Response::new(AuthenticateApiKeyResponse {
+            api_key,
+            cache_for: None,
+        }))
     }
 }

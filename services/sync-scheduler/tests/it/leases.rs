@@ -9,6 +9,7 @@ use futures::future::join_all;
 
 use crate::world::*;
 
+#[expect(clippy::unnecessary_wraps, reason = "as requests have it")]
 fn seconds(seconds: i64) -> Option<prost_types::Duration> {
     Some(prost_types::Duration { seconds, nanos: 0 })
 }
@@ -28,20 +29,37 @@ async fn two_workers_never_hold_one_stream() {
             world.trigger(&connection, "messages").await;
         }
     }
-    let wait = LeaseJobsRequest { max_jobs: 2, max_wait: seconds(2), ..leasing("") };
+    let wait = LeaseJobsRequest {
+        max_jobs: 2,
+        max_wait: seconds(2),
+        ..leasing("")
+    };
     let workers = (0..20).map(|index| {
-        let mut workers = world.workers_at(if index % 2 == 0 { world.address } else { other }, WORKER);
-        let request = LeaseJobsRequest { worker_id: format!("worker-{index}"), ..wait.clone() };
+        let mut workers =
+            world.workers_at(if index % 2 == 0 { world.address } else { other }, WORKER);
+        let request = LeaseJobsRequest {
+            worker_id: format!("worker-{index}"),
+            ..wait.clone()
+        };
         async move { workers.lease_jobs(request).await.unwrap().into_inner().jobs }
     });
     let leased: Vec<_> = join_all(workers).await.into_iter().flatten().collect();
-    let jobs: Vec<_> = leased.iter().map(|leased| job_of(leased).job_id.clone()).collect();
-    assert_eq!(jobs.len(), expected.len(), "nothing is left, and nothing is leased twice");
+    let jobs: Vec<_> = leased
+        .iter()
+        .map(|leased| job_of(leased).job_id.clone())
+        .collect();
+    assert_eq!(
+        jobs.len(),
+        expected.len(),
+        "nothing is left, and nothing is leased twice"
+    );
     assert_eq!(jobs.iter().cloned().collect::<HashSet<_>>(), expected);
     let mut streams = HashMap::new();
     for leased in &leased {
         let job = job_of(leased);
-        *streams.entry((job.connection_id.clone(), job.stream.clone())).or_insert(0) += 1;
+        *streams
+            .entry((job.connection_id.clone(), job.stream.clone()))
+            .or_insert(0) += 1;
         assert_eq!((leased.lease_token, leased.stream_epoch), (1, 1));
     }
     assert!(streams.values().all(|count| *count == 1));
@@ -55,27 +73,65 @@ async fn an_old_holder_changes_nothing() {
     world.trigger(&connection, "messages").await;
     let old = world.lease_one("frozen").await;
     let mut workers = world.workers(WORKER);
-    workers.checkpoint(checkpointing(&old, 1, "\"half\"")).await.unwrap();
+    workers
+        .checkpoint(checkpointing(&old, 1, "\"half\""))
+        .await
+        .unwrap();
     assert_eq!(world.lease("other").await, []);
     world.expire(job_of(&old)).await;
     let new = world.lease_one("other").await;
     assert_eq!(job_of(&new).job_id, job_of(&old).job_id);
-    assert_eq!(job_of(&new).cursor_json, b"\"half\"", "it goes on from the checkpoint");
-    assert_eq!((new.lease_token, new.stream_epoch), (old.lease_token + 1, old.stream_epoch + 1));
+    assert_eq!(
+        job_of(&new).cursor_json,
+        b"\"half\"",
+        "it goes on from the checkpoint"
+    );
+    assert_eq!(
+        (new.lease_token, new.stream_epoch),
+        (old.lease_token + 1, old.stream_epoch + 1)
+    );
     let before = world.job(job_of(&new)).await;
 
-    let error = refusal(workers.checkpoint(checkpointing(&old, 2, "\"stale\"")).await);
-    assert_eq!((error.code, error.reason), (Code::Aborted, Some(Reason::LeaseLost)));
+    let error = refusal(
+        workers
+            .checkpoint(checkpointing(&old, 2, "\"stale\""))
+            .await,
+    );
+    assert_eq!(
+        (error.code, error.reason),
+        (Code::Aborted, Some(Reason::LeaseLost))
+    );
     let lost = [job_of(&old).job_id.clone()];
     assert_eq!(world.complete(&old, "\"stale\"").await, lost);
-    for kind in [FailureKind::Retry, FailureKind::Park, FailureKind::Fatal, FailureKind::CursorLost] {
+    for kind in [
+        FailureKind::Retry,
+        FailureKind::Park,
+        FailureKind::Fatal,
+        FailureKind::CursorLost,
+    ] {
         assert_eq!(world.fail(&old, kind).await, lost);
     }
-    let release = ReleaseJobsRequest { leases: vec![held(&old)] };
-    assert_eq!(workers.release_jobs(release).await.unwrap().into_inner().lost_job_ids, lost);
-    let beat = HeartbeatRequest { leases: vec![held(&old)], ..HeartbeatRequest::default() };
+    let release = ReleaseJobsRequest {
+        leases: vec![held(&old)],
+    };
+    assert_eq!(
+        workers
+            .release_jobs(release)
+            .await
+            .unwrap()
+            .into_inner()
+            .lost_job_ids,
+        lost
+    );
+    let beat = HeartbeatRequest {
+        leases: vec![held(&old)],
+        ..HeartbeatRequest::default()
+    };
     let answer = workers.heartbeat(beat).await.unwrap().into_inner();
-    assert_eq!((answer.lost_job_ids.as_slice(), answer.lease_expires_at), (&lost[..], None));
+    assert_eq!(
+        (answer.lost_job_ids.as_slice(), answer.lease_expires_at),
+        (&lost[..], None)
+    );
     assert_eq!(world.job(job_of(&new)).await, before);
     assert_eq!(world.cursor(&connection, "messages").await, "\"mark\"");
     assert_eq!(world.complete(&new, "\"done\"").await, NONE);
@@ -90,10 +146,21 @@ async fn a_lease_that_has_run_out_is_lost_though_nobody_took_it() {
     world.begin(&connection, &["messages"]).await.unwrap();
     let old = world.lease_one("slow").await;
     world.expire(job_of(&old)).await;
-    let error = refusal(world.workers(WORKER).checkpoint(checkpointing(&old, 1, "1")).await);
+    let error = refusal(
+        world
+            .workers(WORKER)
+            .checkpoint(checkpointing(&old, 1, "1"))
+            .await,
+    );
     assert_eq!(error.reason, Some(Reason::LeaseLost));
-    assert_eq!(world.complete(&old, "1").await, [job_of(&old).job_id.clone()]);
-    assert_eq!(world.lease_one("other").await.lease_token, old.lease_token + 1);
+    assert_eq!(
+        world.complete(&old, "1").await,
+        [job_of(&old).job_id.clone()]
+    );
+    assert_eq!(
+        world.lease_one("other").await.lease_token,
+        old.lease_token + 1
+    );
 }
 
 #[tokio::test]
@@ -107,14 +174,29 @@ async fn another_job_of_the_stream_ends_a_lease_too() {
     assert_ne!(first.job_id, second.job_id);
     // The stream is free again, and the one that waits is the one that is taken, as it comes first.
     world.expire(&first).await;
-    world.sql("UPDATE scheduler.jobs SET priority = 1 WHERE state = 1").await;
+    world
+        .sql("UPDATE scheduler.jobs SET priority = 1 WHERE state = 1")
+        .await;
     let new = world.lease_one("other").await;
     assert_eq!(job_of(&new).job_id, second.job_id);
     // Though the old one's own row says nothing against it: it holds a token that is its job's last one.
-    world.sql("UPDATE scheduler.jobs SET due_at = now() + '30 s'::interval WHERE state = 2").await;
-    assert_eq!(world.complete(&old, "\"stale\"").await, [first.job_id.clone()]);
-    let beat = HeartbeatRequest { leases: vec![held(&old), held(&new)], ..HeartbeatRequest::default() };
-    let answer = world.workers(WORKER).heartbeat(beat).await.unwrap().into_inner();
+    world
+        .sql("UPDATE scheduler.jobs SET due_at = now() + '30 s'::interval WHERE state = 2")
+        .await;
+    assert_eq!(
+        world.complete(&old, "\"stale\"").await,
+        std::slice::from_ref(&first.job_id)
+    );
+    let beat = HeartbeatRequest {
+        leases: vec![held(&old), held(&new)],
+        ..HeartbeatRequest::default()
+    };
+    let answer = world
+        .workers(WORKER)
+        .heartbeat(beat)
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(answer.lost_job_ids, [first.job_id]);
     assert_eq!(world.complete(&new, "\"done\"").await, NONE);
     assert_eq!(world.cursor(&connection, "messages").await, "\"done\"");
@@ -127,9 +209,15 @@ async fn an_attempt_that_another_run_has_overtaken_begins_anew() {
     world.backfill(&connection, &["messages"]).await;
     world.trigger(&connection, "messages").await;
     let slow = world.lease_one("worker-1").await;
-    world.workers(WORKER).checkpoint(checkpointing(&slow, 1, "\"half\"")).await.unwrap();
+    world
+        .workers(WORKER)
+        .checkpoint(checkpointing(&slow, 1, "\"half\""))
+        .await
+        .unwrap();
     assert_eq!(world.fail(&slow, FailureKind::Retry).await, NONE);
-    world.sql("UPDATE scheduler.jobs SET due_at = now() + '1 h'::interval WHERE state = 3").await;
+    world
+        .sql("UPDATE scheduler.jobs SET due_at = now() + '1 h'::interval WHERE state = 3")
+        .await;
     world.trigger(&connection, "messages").await;
     let quick = world.lease_one("worker-2").await;
     assert_eq!(job_of(&quick).cursor_json, b"\"mark\"");
@@ -137,20 +225,36 @@ async fn an_attempt_that_another_run_has_overtaken_begins_anew() {
     world.hurry().await;
     let again = world.lease_one("worker-1").await;
     assert_eq!(job_of(&again).job_id, job_of(&slow).job_id);
-    assert_eq!(job_of(&again).cursor_json, b"\"further\"", "not from where it was itself");
+    assert_eq!(
+        job_of(&again).cursor_json,
+        b"\"further\"",
+        "not from where it was itself"
+    );
 }
 
 #[tokio::test]
 async fn repeated_calls_get_their_first_answer() {
     let world = World::new().await;
-    let tenants = [world.tenant_in(7, "Acme"), world.tenant_in(7, "Brick"), world.tenant_in(8, "Crane")];
+    let tenants = [
+        world.tenant_in(7, "Acme"),
+        world.tenant_in(7, "Brick"),
+        world.tenant_in(8, "Crane"),
+    ];
     let connections = tenants.map(|tenant| world.connect(tenant, "ada"));
     for connection in &connections {
         world.begin(connection, &["messages"]).await.unwrap();
     }
     let mut workers = world.workers(WORKER);
-    let request = LeaseJobsRequest { request_id: "lease-1".into(), ..leasing("worker-1") };
-    let leased = workers.lease_jobs(request.clone()).await.unwrap().into_inner().jobs;
+    let request = LeaseJobsRequest {
+        request_id: "lease-1".into(),
+        ..leasing("worker-1")
+    };
+    let leased = workers
+        .lease_jobs(request.clone())
+        .await
+        .unwrap()
+        .into_inner()
+        .jobs;
     assert_eq!(leased.len(), 3);
     let sorted = |mut jobs: Vec<LeasedJob>| {
         jobs.sort_by_key(|leased| job_of(leased).job_id.clone());
@@ -158,8 +262,14 @@ async fn repeated_calls_get_their_first_answer() {
     };
     let again = workers.lease_jobs(request).await.unwrap().into_inner().jobs;
     assert_eq!(sorted(again), sorted(leased.clone()));
-    let other = LeaseJobsRequest { request_id: "lease-1".into(), ..leasing("worker-2") };
-    assert_eq!(workers.lease_jobs(other).await.unwrap().into_inner().jobs, []);
+    let other = LeaseJobsRequest {
+        request_id: "lease-1".into(),
+        ..leasing("worker-2")
+    };
+    assert_eq!(
+        workers.lease_jobs(other).await.unwrap().into_inner().jobs,
+        []
+    );
 
     // One call for jobs of several tenants and buckets, one of them lost.
     let mut completions: Vec<_> = leased
@@ -173,7 +283,11 @@ async fn repeated_calls_get_their_first_answer() {
     completions[1].lease.as_mut().unwrap().lease_token += 1;
     let request = CompleteJobsRequest { completions };
     for _ in 0..2 {
-        let answer = workers.complete_jobs(request.clone()).await.unwrap().into_inner();
+        let answer = workers
+            .complete_jobs(request.clone())
+            .await
+            .unwrap()
+            .into_inner();
         assert_eq!(answer.lost_job_ids, [job_of(&leased[1]).job_id.clone()]);
     }
     let mut completed = 0;
@@ -193,20 +307,41 @@ async fn a_checkpoint_that_comes_late_changes_nothing() {
     let leased = world.lease_one("worker-1").await;
     let mut workers = world.workers(WORKER);
     let second = CheckpointRequest {
-        progress: Some(Progress { records_read: 20, ..Progress::default() }),
+        progress: Some(Progress {
+            records_read: 20,
+            ..Progress::default()
+        }),
         ..checkpointing(&leased, 2, "\"second\"")
     };
     workers.checkpoint(second).await.unwrap();
     let late = CheckpointRequest {
-        progress: Some(Progress { records_read: 10, ..Progress::default() }),
+        progress: Some(Progress {
+            records_read: 10,
+            ..Progress::default()
+        }),
         ..checkpointing(&leased, 1, "\"first\"")
     };
     workers.checkpoint(late.clone()).await.unwrap();
-    workers.checkpoint(CheckpointRequest { checkpoint_number: 2, ..late }).await.unwrap();
+    workers
+        .checkpoint(CheckpointRequest {
+            checkpoint_number: 2,
+            ..late
+        })
+        .await
+        .unwrap();
     let job = world.job(job_of(&leased)).await;
-    assert_eq!((job.cursor_json.as_slice(), job.progress.unwrap().records_read), (&b"\"second\""[..], 20));
+    assert_eq!(
+        (
+            job.cursor_json.as_slice(),
+            job.progress.unwrap().records_read
+        ),
+        (&b"\"second\""[..], 20)
+    );
     // Counts alone leave the cursor as it is.
-    workers.checkpoint(checkpointing(&leased, 3, "")).await.unwrap();
+    workers
+        .checkpoint(checkpointing(&leased, 3, ""))
+        .await
+        .unwrap();
     assert_eq!(world.job(job_of(&leased)).await.cursor_json, b"\"second\"");
 }
 
@@ -214,16 +349,28 @@ async fn a_checkpoint_that_comes_late_changes_nothing() {
 async fn a_heartbeat_extends_what_is_held() {
     let world = World::new().await;
     let connection = world.connect(world.tenant("Acme"), "ada");
-    world.begin(&connection, &["messages", "projects"]).await.unwrap();
+    world
+        .begin(&connection, &["messages", "projects"])
+        .await
+        .unwrap();
     let leased = world.lease("worker-1").await;
     let beat = HeartbeatRequest {
         worker_id: "worker-1".into(),
         leases: leased.iter().map(held).collect(),
         lease: seconds(300),
     };
-    let answer = world.workers(WORKER).heartbeat(beat).await.unwrap().into_inner();
-    assert_eq!((answer.lost_job_ids.len(), answer.cancelled_job_ids.len()), (0, 0));
-    let extended = answer.lease_expires_at.unwrap().seconds - leased[0].lease_expires_at.unwrap().seconds;
+    let answer = world
+        .workers(WORKER)
+        .heartbeat(beat)
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        (answer.lost_job_ids.len(), answer.cancelled_job_ids.len()),
+        (0, 0)
+    );
+    let extended =
+        answer.lease_expires_at.unwrap().seconds - leased[0].lease_expires_at.unwrap().seconds;
     assert!((265..=300).contains(&extended), "{extended}");
     let both = "UPDATE scheduler.streams SET updated_at = updated_at WHERE lease_until > now() + '290 s'::interval";
     assert_eq!(world.sql(both).await, 2);
@@ -237,11 +384,23 @@ async fn what_is_given_back_runs_again_at_once_and_counts_no_attempt() {
     let first = world.lease_one("worker-1").await;
     assert_eq!(job_of(&first).attempt, 1);
     let mut workers = world.workers(WORKER);
-    workers.checkpoint(checkpointing(&first, 1, "\"half\"")).await.unwrap();
-    let release = ReleaseJobsRequest { leases: vec![held(&first)] };
+    workers
+        .checkpoint(checkpointing(&first, 1, "\"half\""))
+        .await
+        .unwrap();
+    let release = ReleaseJobsRequest {
+        leases: vec![held(&first)],
+    };
     for _ in 0..2 {
-        let answer = workers.release_jobs(release.clone()).await.unwrap().into_inner();
-        assert_eq!(answer.lost_job_ids, NONE, "a repeated call has the first answer");
+        let answer = workers
+            .release_jobs(release.clone())
+            .await
+            .unwrap()
+            .into_inner();
+        assert_eq!(
+            answer.lost_job_ids, NONE,
+            "a repeated call has the first answer"
+        );
     }
     let second = world.lease_one("worker-2").await;
     assert_eq!(job_of(&second).attempt, 1);
@@ -254,16 +413,32 @@ async fn what_is_given_back_runs_again_at_once_and_counts_no_attempt() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_waits_is_woken_by_new_work_and_by_a_dead_workers_end() {
     let world = World::new().await;
+    let other = world.another().await;
     let connection = world.connect(world.tenant("Acme"), "ada");
     let mut workers = world.workers(WORKER);
-    let none = LeaseJobsRequest { max_wait: seconds(1), ..leasing("worker-1") };
-    assert_eq!(workers.lease_jobs(none).await.unwrap().into_inner().jobs, []);
+    let none = LeaseJobsRequest {
+        max_wait: seconds(1),
+        ..leasing("worker-1")
+    };
+    assert_eq!(
+        workers.lease_jobs(none).await.unwrap().into_inner().jobs,
+        []
+    );
 
     // It waits first, as its channel is busy with it; it gets the work as soon as there is some.
-    let wait = LeaseJobsRequest { max_wait: seconds(15), lease: seconds(1), ..leasing("dying") };
+    let wait = LeaseJobsRequest {
+        max_wait: seconds(15),
+        lease: seconds(1),
+        ..leasing("dying")
+    };
     let waiting = tokio::spawn({
         let (mut workers, wait) = (workers.clone(), wait.clone());
-        async move { (workers.lease_jobs(wait).await.unwrap().into_inner().jobs, Instant::now()) }
+        async move {
+            (
+                workers.lease_jobs(wait).await.unwrap().into_inner().jobs,
+                Instant::now(),
+            )
+        }
     });
     world.begin(&connection, &["messages"]).await.unwrap();
     let begun = Instant::now();
@@ -272,9 +447,17 @@ async fn who_waits_is_woken_by_new_work_and_by_a_dead_workers_end() {
     assert!(at.saturating_duration_since(begun) < Duration::from_secs(1));
 
     // The worker is never heard of again: the job runs again within the lease and 2 s, on another replica too.
-    let other = world.another().await;
-    let wait = LeaseJobsRequest { lease: None, ..wait };
-    let again = world.workers_at(other, WORKER).lease_jobs(wait).await.unwrap().into_inner().jobs;
+    let wait = LeaseJobsRequest {
+        lease: None,
+        ..wait
+    };
+    let again = world
+        .workers_at(other, WORKER)
+        .lease_jobs(wait)
+        .await
+        .unwrap()
+        .into_inner()
+        .jobs;
     assert_eq!(again.len(), 1);
     assert_eq!(again[0].lease_token, leased[0].lease_token + 1);
     assert!(at.elapsed() < Duration::from_secs(3), "{:?}", at.elapsed());

@@ -9,7 +9,9 @@ use common::identity::tls::Tls;
 use common::identity::{Identity, IssuerConfig};
 use common::lifecycle::Process;
 use common::pg::PgConfig;
-use common::rpc::{CallError, Channel, Client, ClientConfig, Guard, IdentityConfig, Server, ServerConfig};
+use common::rpc::{
+    CallError, Channel, Client, ClientConfig, Guard, IdentityConfig, Server, ServerConfig,
+};
 use common::service::{Listeners, Runtime, Service as _};
 use common::telemetry::{Telemetry, TelemetryConfig};
 use common::{Code, Deps, Reason, TenantKey};
@@ -79,7 +81,8 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let clock = MockClock::at(Deps::system("test").now());
         let deps = testkit::deps_at(&clock);
-        let authority = Authority::open(folder.path(), &deps).unwrap();
+        // Certificates are checked against the real time.
+        let authority = Authority::open(folder.path(), &testkit::deps()).unwrap();
         let key_pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
         std::fs::write(folder.path().join("jwt.pem"), key_pair.public_key_pem()).unwrap();
         let key = EncodingKey::from_ed_pem(key_pair.serialize_pem().as_bytes()).unwrap();
@@ -132,7 +135,9 @@ impl World {
         let tls = Tls::load(&config.tls, self.deps.clock.clone()).unwrap();
         let guard = Guard::new(&IdentityConfig::default(), None, &self.deps).unwrap();
         let server = add(Server::new(name, config, tls, guard, &self.deps));
-        self.process.tasks.spawn(name, server.serve(listener, self.process.shutdown.clone()));
+        self.process
+            .tasks
+            .spawn(name, server.serve(listener, self.process.shutdown.clone()));
         address
     }
 
@@ -140,7 +145,10 @@ impl World {
     pub(crate) async fn start(&self, database: PgConfig) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let tls = self.authority.issue(&Identity::service(SyncScheduler::NAME), &[]).unwrap();
+        let tls = self
+            .authority
+            .issue(&Identity::service(SyncScheduler::NAME), &[])
+            .unwrap();
         let issuer = IssuerConfig {
             issuer: ISSUER.into(),
             audience: AUDIENCE.into(),
@@ -151,16 +159,34 @@ impl World {
             roles_claim: "roles".into(),
         };
         let config = Config {
-            grpc: ServerConfig { tls, ..ServerConfig::default() },
-            identity: IdentityConfig { policy_file: None, issuers: vec![issuer] },
+            grpc: ServerConfig {
+                tls,
+                ..ServerConfig::default()
+            },
+            identity: IdentityConfig {
+                policy_file: None,
+                issuers: vec![issuer],
+            },
             database,
-            broker: ClientConfig { address: self.broker_address.to_string() },
-            directory: ClientConfig { address: self.directory_address.to_string() },
+            broker: ClientConfig {
+                address: self.broker_address.to_string(),
+            },
+            directory: ClientConfig {
+                address: self.directory_address.to_string(),
+            },
             ..Config::default()
         };
-        let runtime = Runtime { deps: self.deps.clone(), ..Runtime::new(&self.process, SyncScheduler::NAME) };
-        let listeners = Listeners { grpc: Some(listener), http: None };
-        SyncScheduler::start(config, listeners, runtime).await.unwrap();
+        let runtime = Runtime {
+            deps: self.deps.clone(),
+            ..Runtime::new(&self.process, SyncScheduler::NAME)
+        };
+        let listeners = Listeners {
+            grpc: Some(listener),
+            http: None,
+        };
+        SyncScheduler::start(config, listeners, runtime)
+            .await
+            .unwrap();
         address
     }
 
@@ -172,9 +198,13 @@ impl World {
     fn channel(&self, address: SocketAddr, uri: &str) -> Channel {
         let identity = Identity::from_spiffe(uri).unwrap();
         let tls = self.authority.issue(&identity, &[]).unwrap();
-        let config = ClientConfig { address: address.to_string() };
+        let config = ClientConfig {
+            address: address.to_string(),
+        };
         let tls = Tls::load(&tls, self.deps.clock.clone()).unwrap();
-        Client::new(tls, &self.deps).channel(SyncScheduler::NAME, &config).unwrap()
+        Client::new(tls, &self.deps)
+            .channel(SyncScheduler::NAME, &config)
+            .unwrap()
     }
 
     pub(crate) fn syncs(&self, uri: &str) -> Syncs {
@@ -203,12 +233,19 @@ impl World {
     }
 
     /// The request with a user's token.
-    pub(crate) fn signed<T>(&self, message: T, tenant: TenantKey, user: &str, roles: &[&str]) -> Request<T> {
+    pub(crate) fn signed<T>(
+        &self,
+        message: T,
+        tenant: TenantKey,
+        user: &str,
+        roles: &[&str],
+    ) -> Request<T> {
         let expires = (self.deps.now() + Duration::from_mins(5)).unix_timestamp();
         let claims = json!({
             "iss": ISSUER, "aud": AUDIENCE, "exp": expires, "sub": user, "tenant_id": tenant.to_string(), "roles": roles,
         });
-        let token = jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &self.key).unwrap();
+        let token =
+            jsonwebtoken::encode(&Header::new(Algorithm::EdDSA), &claims, &self.key).unwrap();
         bearer(message, &token)
     }
 
@@ -233,7 +270,10 @@ impl World {
             tenant_id: tenant.to_string(),
             company_name: company_name.into(),
             state: TenantState::Active.into(),
-            quotas: Some(Quotas { max_backfill_days: 365, ..Quotas::default() }),
+            quotas: Some(Quotas {
+                max_backfill_days: 365,
+                ..Quotas::default()
+            }),
             ..Tenant::default()
         });
     }
@@ -247,7 +287,10 @@ impl World {
             provider: PROVIDER.into(),
             user_id: user.into(),
             user_email: format!("{user}@example.com"),
-            active_account: Some(Account { external_account_id: "inbox".into(), ..Account::default() }),
+            active_account: Some(Account {
+                external_account_id: "inbox".into(),
+                ..Account::default()
+            }),
             state: ConnectionState::Connected.into(),
             revision: 1,
             ..Connection::default()
@@ -257,15 +300,35 @@ impl World {
     }
 
     /// Starts the initial sync of these streams, as the host application; of all where none is named.
-    pub(crate) async fn begin(&self, connection: &Connection, streams: &[&str]) -> Result<StartInitialSyncResponse, CallError> {
-        let request = StartInitialSyncRequest { streams: texts(streams), ..starting(connection) };
-        Ok(self.syncs(HOST).start_initial_sync(request).await?.into_inner())
+    pub(crate) async fn begin(
+        &self,
+        connection: &Connection,
+        streams: &[&str],
+    ) -> Result<StartInitialSyncResponse, CallError> {
+        let request = StartInitialSyncRequest {
+            streams: texts(streams),
+            ..starting(connection)
+        };
+        Ok(self
+            .syncs(HOST)
+            .start_initial_sync(request)
+            .await?
+            .into_inner())
     }
 
     /// Asks for an incremental run of this stream, as the host application.
     pub(crate) async fn trigger(&self, connection: &Connection, stream: &str) -> Job {
-        let request = TriggerSyncRequest { streams: texts(&[stream]), ..triggering(connection) };
-        self.syncs(HOST).trigger_sync(request).await.unwrap().into_inner().jobs.remove(0)
+        let request = TriggerSyncRequest {
+            streams: texts(&[stream]),
+            ..triggering(connection)
+        };
+        self.syncs(HOST)
+            .trigger_sync(request)
+            .await
+            .unwrap()
+            .into_inner()
+            .jobs
+            .remove(0)
     }
 
     /// Leases what there is, without waiting.
@@ -288,15 +351,29 @@ impl World {
             incremental_cursor_json: cursor.into(),
             ..JobCompletion::default()
         };
-        let request = CompleteJobsRequest { completions: vec![completion] };
-        self.workers(WORKER).complete_jobs(request).await.unwrap().into_inner().lost_job_ids
+        let request = CompleteJobsRequest {
+            completions: vec![completion],
+        };
+        self.workers(WORKER)
+            .complete_jobs(request)
+            .await
+            .unwrap()
+            .into_inner()
+            .lost_job_ids
     }
 
     /// Fails an attempt; tells which were lost.
     pub(crate) async fn fail(&self, leased: &LeasedJob, kind: FailureKind) -> Vec<String> {
         let failure = failing(leased, kind);
-        let request = FailJobsRequest { failures: vec![failure] };
-        self.workers(WORKER).fail_jobs(request).await.unwrap().into_inner().lost_job_ids
+        let request = FailJobsRequest {
+            failures: vec![failure],
+        };
+        self.workers(WORKER)
+            .fail_jobs(request)
+            .await
+            .unwrap()
+            .into_inner()
+            .lost_job_ids
     }
 
     /// Begins and ends the initial sync of these streams; their schedules run then, from the cursor `"mark"`.
@@ -308,8 +385,17 @@ impl World {
     }
 
     pub(crate) async fn job(&self, job: &Job) -> Job {
-        let request = GetJobRequest { tenant_id: job.tenant_id.clone(), job_id: job.job_id.clone() };
-        self.syncs(OPERATOR).get_job(request).await.unwrap().into_inner().job.unwrap()
+        let request = GetJobRequest {
+            tenant_id: job.tenant_id.clone(),
+            job_id: job.job_id.clone(),
+        };
+        self.syncs(OPERATOR)
+            .get_job(request)
+            .await
+            .unwrap()
+            .into_inner()
+            .job
+            .unwrap()
     }
 
     pub(crate) async fn state(&self, connection: &Connection) -> SyncState {
@@ -317,7 +403,13 @@ impl World {
             tenant_id: connection.tenant_id.clone(),
             connection_id: connection.connection_id.clone(),
         };
-        self.syncs(OPERATOR).get_sync_state(request).await.unwrap().into_inner().sync_state.unwrap()
+        self.syncs(OPERATOR)
+            .get_sync_state(request)
+            .await
+            .unwrap()
+            .into_inner()
+            .sync_state
+            .unwrap()
     }
 
     pub(crate) async fn jobs(&self, connection: &Connection) -> Vec<Job> {
@@ -326,7 +418,12 @@ impl World {
             connection_id: connection.connection_id.clone(),
             ..ListJobsRequest::default()
         };
-        self.syncs(OPERATOR).list_jobs(request).await.unwrap().into_inner().jobs
+        self.syncs(OPERATOR)
+            .list_jobs(request)
+            .await
+            .unwrap()
+            .into_inner()
+            .jobs
     }
 
     /// The cursor of a stream; empty where it has none.
@@ -336,9 +433,17 @@ impl World {
             connection_id: connection.connection_id.clone(),
             ..ListCursorsRequest::default()
         };
-        let cursors = self.syncs(OPERATOR).list_cursors(request).await.unwrap().into_inner().cursors;
+        let cursors = self
+            .syncs(OPERATOR)
+            .list_cursors(request)
+            .await
+            .unwrap()
+            .into_inner()
+            .cursors;
         let found = cursors.into_iter().find(|cursor| cursor.stream == stream);
-        found.map(|cursor| String::from_utf8(cursor.cursor_json).unwrap()).unwrap_or_default()
+        found
+            .map(|cursor| String::from_utf8(cursor.cursor_json).unwrap())
+            .unwrap_or_default()
     }
 
     /// As an administrator of the database.
@@ -358,7 +463,8 @@ impl World {
 
     /// What waits for its next attempt is due now.
     pub(crate) async fn hurry(&self) {
-        self.sql("UPDATE scheduler.jobs SET due_at = now() WHERE state = 3").await;
+        self.sql("UPDATE scheduler.jobs SET due_at = now() WHERE state = 3")
+            .await;
     }
 }
 
@@ -369,13 +475,20 @@ fn provider() -> Provider {
         stream: name.into(),
         incremental,
         backfill,
-        default_cadence: Some(prost_types::Duration { seconds: 3600, nanos: 0 }),
+        default_cadence: Some(prost_types::Duration {
+            seconds: 3600,
+            nanos: 0,
+        }),
         ..StreamInfo::default()
     };
     Provider {
         provider: PROVIDER.into(),
         multiple_accounts: true,
-        streams: vec![stream("messages", true, true), stream("projects", true, true), stream("archive", false, true)],
+        streams: vec![
+            stream("messages", true, true),
+            stream("projects", true, true),
+            stream("archive", false, true),
+        ],
         ..Provider::default()
     }
 }
@@ -397,16 +510,29 @@ pub(crate) fn triggering(connection: &Connection) -> TriggerSyncRequest {
 }
 
 pub(crate) fn leasing(worker_id: &str) -> LeaseJobsRequest {
-    LeaseJobsRequest { worker_id: worker_id.into(), max_jobs: 64, ..LeaseJobsRequest::default() }
+    LeaseJobsRequest {
+        worker_id: worker_id.into(),
+        max_jobs: 64,
+        ..LeaseJobsRequest::default()
+    }
 }
 
 pub(crate) async fn lease_from(workers: &mut Workers, worker_id: &str) -> Vec<LeasedJob> {
-    workers.lease_jobs(leasing(worker_id)).await.unwrap().into_inner().jobs
+    workers
+        .lease_jobs(leasing(worker_id))
+        .await
+        .unwrap()
+        .into_inner()
+        .jobs
 }
 
 pub(crate) fn held(leased: &LeasedJob) -> LeaseRef {
     let job = leased.job.as_ref().unwrap();
-    LeaseRef { tenant_id: job.tenant_id.clone(), job_id: job.job_id.clone(), lease_token: leased.lease_token }
+    LeaseRef {
+        tenant_id: job.tenant_id.clone(),
+        job_id: job.job_id.clone(),
+        lease_token: leased.lease_token,
+    }
 }
 
 pub(crate) fn job_of(leased: &LeasedJob) -> &Job {
@@ -433,7 +559,9 @@ pub(crate) fn checkpointing(leased: &LeasedJob, number: i64, cursor: &str) -> Ch
 
 pub(crate) fn bearer<T>(message: T, token: &str) -> Request<T> {
     let mut request = Request::new(message);
-    request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+    request
+        .metadata_mut()
+        .insert("authorization", format!("Bearer {token}").parse().unwrap());
     request
 }
 
@@ -457,7 +585,11 @@ pub(crate) fn reason<T: std::fmt::Debug>(outcome: Result<T, CallError>) -> Reaso
 pub(crate) fn violated<T: std::fmt::Debug>(outcome: Result<Response<T>, Status>) -> Vec<String> {
     let error = refusal(outcome);
     assert_eq!(error.code, Code::InvalidArgument, "{error:?}");
-    let mut fields: Vec<_> = error.fields.into_iter().map(|violation| violation.field).collect();
+    let mut fields: Vec<_> = error
+        .fields
+        .into_iter()
+        .map(|violation| violation.field)
+        .collect();
     fields.sort();
     fields
 }

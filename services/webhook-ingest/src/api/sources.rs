@@ -104,7 +104,7 @@ impl WebhookSourceService for Sources {
         let source = request.source.unwrap_or_default();
         let paths = request.update_mask.unwrap_or_default().paths;
         let mut fields = Fields::new();
-        let tenant = fields.absorb(caller.tenant(&source.tenant_id))?;
+        let tenant = fields.absorb(caller.tenant_in("source.tenant_id", &source.tenant_id))?;
         fields.require("source.source_id", &source.source_id);
         let changes = changes(&mut fields, &source, &paths);
         fields.finish()?;
@@ -213,7 +213,7 @@ fn new_source(
     let empty = Source::default();
     fields.check(source.is_some(), "source", "is required");
     let source = source.unwrap_or(&empty);
-    let tenant = fields.absorb(caller.tenant(&source.tenant_id))?;
+    let tenant = fields.absorb(caller.tenant_in("source.tenant_id", &source.tenant_id))?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     fields.check(
         source.source_id.len() <= LONGEST_ID && source.source_id.bytes().all(plain),

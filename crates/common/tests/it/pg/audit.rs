@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use common::pg::{Error, Scope, audit};
+use common::validate::Fields;
 use common::{Code, Deps, TenantKey};
 use contracts::common::v1::Actor;
 use contracts::operations::v1::{AuditEvent, ListAuditEventsRequest};
@@ -51,7 +52,9 @@ async fn pages_are_whole_and_stable_while_events_are_added() {
     };
     let mut listed = Vec::new();
     loop {
-        let page = audit::list(&db, Some(ours), &request).await.unwrap();
+        let page = audit::list(&db, Some(ours), &request, Fields::new())
+            .await
+            .unwrap();
         assert!(page.audit_events.len() <= 3);
         listed.extend(page.audit_events);
         if page.next_page_token.is_empty() {
@@ -80,6 +83,7 @@ async fn pages_are_whole_and_stable_while_events_are_added() {
             page_size: 1000,
             ..ListAuditEventsRequest::default()
         },
+        Fields::new(),
     )
     .await
     .unwrap();
@@ -98,7 +102,9 @@ async fn filters_are_kept_to() {
         clock.advance(Duration::from_secs(10));
     }
     let list = async |request: ListAuditEventsRequest| {
-        let page = audit::list(&db, Some(ours), &request).await.unwrap();
+        let page = audit::list(&db, Some(ours), &request, Fields::new())
+            .await
+            .unwrap();
         page.audit_events
             .into_iter()
             .map(|event| format!("{} {}", event.actor, event.resource))
@@ -143,7 +149,9 @@ async fn filters_are_kept_to() {
         page_token: "x".to_owned(),
         ..any()
     };
-    let problem = audit::list(&db, Some(ours), &wrong).await.unwrap_err();
+    let problem = audit::list(&db, Some(ours), &wrong, Fields::new())
+        .await
+        .unwrap_err();
     assert_eq!(
         (problem.code, problem.fields.len()),
         (Code::InvalidArgument, 2)
@@ -178,9 +186,14 @@ async fn a_change_that_is_rolled_back_leaves_no_audit_event() {
         })
         .await;
     assert!(outcome.is_err());
-    let page = audit::list(&db, Some(ours), &ListAuditEventsRequest::default())
-        .await
-        .unwrap();
+    let page = audit::list(
+        &db,
+        Some(ours),
+        &ListAuditEventsRequest::default(),
+        Fields::new(),
+    )
+    .await
+    .unwrap();
     assert!(page.audit_events.is_empty());
     let _: &Deps = db.deps();
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use common::pg::statistics::{self, Statistics};
+use common::validate::Fields;
 use common::{Code, TenantKey};
 use contracts::operations::v1::GetStatisticsRequest;
 use prost_types::Timestamp;
@@ -60,17 +61,22 @@ async fn counts_of_several_processes_add_up_and_a_repeated_write_counts_once() {
         }
         clock.advance(Duration::from_mins(1));
     }
-    let answer = statistics::get(&db, Some(ours), &request(start, 240, 60))
+    let answer = statistics::get(&db, Some(ours), &request(start, 240, 60), Fields::new())
         .await
         .unwrap();
     assert_eq!(answer.series.len(), 1);
     assert_eq!(answer.series[0].labels["provider"], "procore");
     assert_eq!(answer.series[0].values, [4.0, 6.0, 8.0, 0.0]);
-    let answer = statistics::get(&db, Some(ours), &request(start + 30, 180, 120))
-        .await
-        .unwrap();
+    let answer = statistics::get(
+        &db,
+        Some(ours),
+        &request(start + 30, 180, 120),
+        Fields::new(),
+    )
+    .await
+    .unwrap();
     assert_eq!(answer.series[0].values, [10.0, 8.0]);
-    let answer = statistics::get(&db, None, &request(start, 180, 180))
+    let answer = statistics::get(&db, None, &request(start, 180, 180), Fields::new())
         .await
         .unwrap();
     let mut values: Vec<_> = answer
@@ -102,7 +108,7 @@ async fn what_could_not_be_written_is_written_later() {
         .await
         .unwrap();
     statistics.write().await.unwrap();
-    let answer = statistics::get(&away, Some(ours), &request(start, 60, 60))
+    let answer = statistics::get(&away, Some(ours), &request(start, 60, 60), Fields::new())
         .await
         .unwrap();
     assert_eq!(answer.series[0].values, [1.0]);
@@ -118,7 +124,9 @@ async fn every_wrong_field_is_named() {
         }),
         ..GetStatisticsRequest::default()
     };
-    let problem = statistics::get(&db, None, &wrong).await.unwrap_err();
+    let problem = statistics::get(&db, None, &wrong, Fields::new())
+        .await
+        .unwrap_err();
     assert_eq!(problem.code, Code::InvalidArgument);
     let named: Vec<_> = problem
         .fields
@@ -129,7 +137,7 @@ async fn every_wrong_field_is_named() {
         named,
         ["series", "start_time", "end_time", "step", "end_time"]
     );
-    let long = statistics::get(&db, None, &request(0, 60 * 20_000, 60))
+    let long = statistics::get(&db, None, &request(0, 60 * 20_000, 60), Fields::new())
         .await
         .unwrap_err();
     assert_eq!(long.fields[0].field, "step");
