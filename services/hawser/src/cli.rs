@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -163,7 +164,7 @@ pub fn run() -> ExitCode {
             minutes,
         }) => mint(
             &data,
-            Subject {
+            &Subject {
                 tenant,
                 user,
                 roles: role,
@@ -217,7 +218,7 @@ fn run_up(args: UpArgs) -> ExitCode {
             let started = up::start(&options, &process).await;
             let running = started.inspect_err(|error| {
                 *refused.lock().unwrap_or_else(PoisonError::into_inner) =
-                    Some(Chain(error.as_ref()).to_string())
+                    Some(Chain(error.as_ref()).to_string());
             })?;
             let summary = ready_line(&running.instance);
             running.hold(&process, &leavings);
@@ -244,18 +245,18 @@ fn run_up(args: UpArgs) -> ExitCode {
 fn ready_line(instance: &Instance) -> String {
     let mut line = String::from("ready");
     for (name, url) in &instance.http {
-        line.push_str(&format!("  {name} {url}"));
+        let _ = write!(line, "  {name} {url}");
     }
     line
 }
 
-fn mint(data: &DataDirArgs, subject: Subject, minutes: u32) -> Result<()> {
+fn mint(data: &DataDirArgs, subject: &Subject, minutes: u32) -> Result<()> {
     let dir = DataDir::at(&data.data_dir)?;
     let instance = Instance::read(&dir)?;
     let deps = Deps::system("hawser");
     say(&user_token::mint(
         &instance.jwt,
-        &subject,
+        subject,
         time::Duration::minutes(i64::from(minutes)),
         &deps,
     )?)

@@ -86,7 +86,7 @@ async fn check_database(
     instance: &Instance,
     deps: &Deps,
 ) -> Result<()> {
-    let server = Server::of_instance(dir, instance, deps)?;
+    let server = Server::of_instance(dir, instance);
     for schema in SCHEMAS {
         let login = server.login(schema.name)?;
         let checked = pg::check_schema(&login, schema).await;

@@ -3,6 +3,7 @@
 
 mod configs;
 mod database;
+mod overview;
 mod ports;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use webhook_ingest::WebhookIngest;
 
 use crate::data_dir::{DataDir, HeldDataDir};
 use crate::instance::{ClientTls, Instance, Issuer};
+use crate::remote::Remote;
 use crate::user_token::{self, AUDIENCE, ISSUER};
 
 pub use database::{SCHEMAS, Server};
@@ -149,6 +151,13 @@ pub async fn start(options: &Options, process: &Process) -> Result<Running> {
     run::<SyncScheduler>(configs.scheduler()?, ports.of("scheduler"), process).await?;
     run::<WebhookIngest>(configs.ingest()?, ports.of("ingest"), process).await?;
     run::<SyncWorker>(configs.worker()?, Listeners::default(), process).await?;
+    let overview = overview::Overview {
+        readiness: process.readiness.clone(),
+        remote: Remote::operator(&instance, &deps)?,
+        addresses: instance.http.clone(),
+    };
+    let serving = overview::serve(ports.take("console"), overview, process.shutdown.clone());
+    process.tasks.spawn("console", serving);
 
     instance.write(dir)?;
     Ok(Running {

@@ -10,7 +10,7 @@ use common::problem::Chain;
 use common::{Deps, Secret};
 use embedded_postgres::{Cluster, StopMode};
 
-use crate::data_dir::{DataDir, write_private};
+use crate::data_dir::{DataDir, DataDirError, write_private};
 use crate::instance::Instance;
 
 /// Every service's schema.
@@ -77,30 +77,28 @@ impl Server {
     pub async fn open_development(dir: &DataDir, deps: &Deps) -> Result<Self> {
         match dir.clone().hold() {
             Ok(held) => Self::start_development(&held.dir, deps).await,
-            Err(_) => {
+            Err(DataDirError::InUse { .. }) => {
                 let instance = Instance::read(dir)?;
                 if !instance.database_password_file.starts_with(dir.postgres()) {
                     bail!("only the database that `hawser up` brings up by itself can be seeded");
                 }
-                Self::of_instance(dir, &instance, deps)
+                Ok(Self::of_instance(dir, &instance))
             }
+            Err(error) => Err(error.into()),
         }
     }
 
     /// The database of an instance, reached over its port.
-    ///
-    /// # Errors
-    /// Where its file is damaged.
-    pub fn of_instance(dir: &DataDir, instance: &Instance, _deps: &Deps) -> Result<Self> {
+    pub fn of_instance(dir: &DataDir, instance: &Instance) -> Self {
         let mut owner = PgConfig::new(instance.database_url.clone());
         owner.password_file = Some(instance.database_password_file.clone());
-        Ok(Self {
+        Self {
             cluster: None,
             owner,
             url: instance.database_url.clone(),
             password_file: instance.database_password_file.clone(),
             keys: dir.keys(),
-        })
+        }
     }
 
     async fn embedded(dir: &DataDir, deps: &Deps) -> Result<Self> {

@@ -12,7 +12,7 @@ use crate::instance::Instance;
 
 /// In the order of their ports.
 const GRPC: [&str; 5] = ["directory", "vault", "broker", "scheduler", "ingest"];
-const HTTP: [&str; 3] = ["broker", "ingest", "provider_sim"];
+const HTTP: [&str; 4] = ["broker", "ingest", "console", "provider_sim"];
 
 /// Bound listeners.
 pub(super) struct Ports {
