@@ -62,7 +62,11 @@ impl Broker {
             .get_request_context(request)
             .await
             .map_err(CallError::from);
-        Context::read(answer.map_err(failure::of_broker)?.into_inner())
+        Context::read(
+            answer
+                .map_err(|error| failure::of_broker(&error))?
+                .into_inner(),
+        )
     }
 
     /// The owner of the job's connection.
@@ -77,7 +81,7 @@ impl Broker {
             .await
             .map_err(CallError::from);
         let connection = answer
-            .map_err(failure::of_broker)?
+            .map_err(|error| failure::of_broker(&error))?
             .into_inner()
             .connection
             .unwrap_or_default();

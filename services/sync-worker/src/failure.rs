@@ -23,7 +23,7 @@ impl From<Failure> for Trouble {
 }
 
 /// The broker gave no credential.
-pub(crate) fn of_broker(error: CallError) -> Failure {
+pub(crate) fn of_broker(error: &CallError) -> Failure {
     let said = format!("the connection gives no credential: {}", error.message);
     match (error.reason, error.code) {
         (
@@ -43,7 +43,7 @@ pub(crate) fn of_broker(error: CallError) -> Failure {
 }
 
 /// The ledger took no documents.
-pub(crate) fn of_ledger(error: CallError) -> Trouble {
+pub(crate) fn of_ledger(error: &CallError) -> Trouble {
     let said = format!("the documents were not taken: {}", error.message);
     match (error.reason, error.code) {
         (Some(Reason::LeaseLost), _) => Trouble::Stopped,
@@ -97,7 +97,10 @@ mod tests {
             Reason::GrantRevoked,
             Reason::ConnectionNotUsable,
         ] {
-            let failure = of_broker(error(Problem::failed_precondition(reason, "connect again")));
+            let failure = of_broker(&error(Problem::failed_precondition(
+                reason,
+                "connect again",
+            )));
             assert_eq!(failure.kind, FailureKind::Park, "{reason:?}");
         }
     }
@@ -105,12 +108,12 @@ mod tests {
     #[test]
     fn an_outage_is_waited_for() {
         let wait = Duration::from_secs(7);
-        let failure = of_broker(error(Problem::unavailable("away", wait)));
+        let failure = of_broker(&error(Problem::unavailable("away", wait)));
         assert_eq!(
             (failure.kind, failure.retry_after),
             (FailureKind::Retry, Some(wait))
         );
-        let Trouble::Failed(failure) = of_ledger(error(Problem::unavailable("away", wait))) else {
+        let Trouble::Failed(failure) = of_ledger(&error(Problem::unavailable("away", wait))) else {
             panic!("it fails")
         };
         assert_eq!(
@@ -121,13 +124,13 @@ mod tests {
 
     #[test]
     fn a_connection_that_is_gone_ends_the_job() {
-        let failure = of_broker(error(Problem::not_found("connection")));
+        let failure = of_broker(&error(Problem::not_found("connection")));
         assert_eq!(failure.kind, FailureKind::Fatal);
     }
 
     #[test]
     fn a_lost_lease_is_no_failure() {
-        let lost = of_ledger(error(Problem::aborted(
+        let lost = of_ledger(&error(Problem::aborted(
             Reason::LeaseLost,
             "another holds it",
         )));

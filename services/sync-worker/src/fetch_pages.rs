@@ -65,7 +65,7 @@ impl Fetcher<'_> {
     /// The next page; `None` where everything has been read.
     pub(crate) async fn next(&mut self) -> Result<Option<Fetched>, Failure> {
         let span = tracing::info_span!("sync.page", records = tracing::field::Empty);
-        let fetched = self.fetch().instrument(span.clone()).await?;
+        let fetched = Box::pin(self.fetch()).instrument(span.clone()).await?;
         if let Some(fetched) = &fetched {
             span.record("records", fetched.records.len());
         }

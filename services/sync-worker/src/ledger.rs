@@ -127,7 +127,7 @@ impl Ledger {
                 );
                 Ok(0)
             }
-            Err(error) => Err(failure::of_ledger(error)),
+            Err(error) => Err(failure::of_ledger(&error)),
         }
     }
 
@@ -135,7 +135,9 @@ impl Ledger {
         &self,
         call: impl FnMut() -> F,
     ) -> Result<T, Trouble> {
-        self.repeat_raw(call).await.map_err(failure::of_ledger)
+        self.repeat_raw(call)
+            .await
+            .map_err(|error| failure::of_ledger(&error))
     }
 
     /// What is recorded twice has the effect of once.
@@ -147,7 +149,7 @@ impl Ledger {
         loop {
             match call().await {
                 Err(error) if passes(&error) && backoff.attempts() + 1 < ATTEMPTS => {
-                    backoff.pause().await
+                    backoff.pause().await;
                 }
                 outcome => return outcome,
             }
@@ -188,12 +190,11 @@ fn documents(
             continue;
         }
         let document = document(record, owner, method, now);
-        match places.get(&document.external_id) {
-            Some(place) => documents[*place] = document,
-            None => {
-                places.insert(document.external_id.clone(), documents.len());
-                documents.push(document);
-            }
+        if let Some(place) = places.get(&document.external_id) {
+            documents[*place] = document;
+        } else {
+            places.insert(document.external_id.clone(), documents.len());
+            documents.push(document);
         }
     }
     documents

@@ -39,7 +39,7 @@ pub(crate) struct SyncJobs {
 impl Handler for SyncJobs {
     async fn work(&self, lease: Lease) -> Outcome {
         tracing::info!(event = "sync_started", "a sync begins");
-        match self.sync(&lease).await {
+        match Box::pin(self.sync(&lease)).await {
             Ok(completion) => {
                 let progress = completion.progress;
                 tracing::info!(
@@ -70,7 +70,7 @@ impl SyncJobs {
         let job = lease.job();
         let stream = self.stream(job)?;
         let run = Run::start(stream, task(job, self.deps.now()))
-            .map_err(|error| unstartable(&error, job))?;
+            .map_err(|error| unstartable(error, job))?;
         let owner = self.broker.owner(job).await?;
         let context = self.broker.context(job, 0).await?;
         let mut recorder = Recorder::new(self, lease, owner, &run);
@@ -242,7 +242,7 @@ fn task(job: &Job, now: OffsetDateTime) -> Task<'_> {
 }
 
 /// An incremental job whose cursor means nothing here can only begin anew, as after the provider has forgotten it.
-fn unstartable(error: &CursorError, job: &Job) -> Failure {
+fn unstartable(error: CursorError, job: &Job) -> Failure {
     match error {
         CursorError::Unreadable | CursorError::Foreign if job.kind() == JobKind::Incremental => {
             Failure::new(FailureKind::CursorLost, error.to_string())

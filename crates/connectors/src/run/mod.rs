@@ -1,5 +1,7 @@
 //! One job's way through a stream: which request is next, and what an answer means. Pure: no network, no clock.
 
+mod apply;
+mod begin;
 mod cursor;
 mod paging;
 mod record;
@@ -12,10 +14,8 @@ use http::{HeaderMap, StatusCode};
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
-use self::cursor::{Cursor, Mark, Position, Span, Walk, Way};
-use self::paging::{Seen, Step};
+use self::cursor::{Cursor, Position, Span, Walk, Way};
 pub use self::record::Record;
-use crate::json;
 use crate::request::PageRequest;
 use crate::schema::{
     Incremental, Order, Paging, Pass, Range, RequestShape, Single, Stream, Values, Variable,
@@ -172,106 +172,6 @@ impl<'s> Run<'s> {
         Ok(run)
     }
 
-    fn start_backfill(&mut self, task: &Task<'_>) {
-        let pass = &self.stream.backfill;
-        let whole = match pass.range {
-            Range::Whole => Span::default(),
-            Range::Window => Span {
-                from: task.window_start,
-                until: task.window_end,
-            },
-        };
-        // What changes from here on is the incremental reads' business, also what changes before the first page is read.
-        let mark = task.window_end.map_or(self.now, |end| end.min(self.now));
-        self.cursor.mark = match &self.stream.incremental {
-            Some(Incremental::Time { .. } | Incremental::Whole) => Some(Mark::Time(mark)),
-            Some(Incremental::Delta { .. }) | None => None,
-        };
-        self.cursor.walk = Some(walk(Way::Backfill, self.now, whole, pass.slice));
-    }
-
-    fn start_incremental(&mut self, task: &Task<'_>) -> Result<(), CursorError> {
-        let incremental = self
-            .stream
-            .incremental
-            .as_ref()
-            .ok_or(CursorError::NotIncremental)?;
-        if self.stream.single.is_some() && !task.external_ids.is_empty() {
-            let ids = task.external_ids.iter().cloned().collect();
-            self.singles = Some((ids, task.cursor.to_vec()));
-            return Ok(());
-        }
-        if self.cursor.walk.is_some() {
-            return Ok(());
-        }
-        let start = task.window_start.unwrap_or(self.now);
-        let begin = |way, from| {
-            walk(
-                way,
-                self.now,
-                Span {
-                    from: Some(from),
-                    until: None,
-                },
-                None,
-            )
-        };
-        let (mark, walk) = match (incremental, self.cursor.mark.take()) {
-            (Incremental::Time { overlap, .. }, Some(Mark::Time(since))) => (
-                Some(Mark::Time(self.now)),
-                Some(begin(Way::Incremental, since - *overlap)),
-            ),
-            (Incremental::Time { .. }, None) => (
-                Some(Mark::Time(self.now)),
-                Some(begin(Way::Incremental, start)),
-            ),
-            (Incremental::Whole, Some(_)) => (
-                Some(Mark::Time(self.now)),
-                Some(self::walk(Way::Backfill, self.now, Span::default(), None)),
-            ),
-            // History is the initial sync's: from here on there is something to go on from, and nothing is read.
-            (Incremental::Whole, None) => (Some(Mark::Time(self.now)), None),
-            (Incremental::Delta { request, .. }, Some(Mark::Token(token))) => {
-                let at = if request.is_some() {
-                    Position::Token(token.clone())
-                } else {
-                    Position::Url(token.clone())
-                };
-                let walk = Walk {
-                    at: Some(at),
-                    ..self::walk(Way::Incremental, self.now, Span::default(), None)
-                };
-                (Some(Mark::Token(token)), Some(walk))
-            }
-            (Incremental::Delta { mark: Some(_), .. }, None) => (None, None),
-            // The provider gives its cursor at the end of a first round only, whose older records are passed over.
-            (Incremental::Delta { mark: None, .. }, None) => (
-                None,
-                Some(Walk {
-                    nothing_before: Some(start),
-                    ..begin(Way::Backfill, start)
-                }),
-            ),
-            (Incremental::Time { .. }, Some(Mark::Token(_)))
-            | (Incremental::Delta { .. }, Some(Mark::Time(_))) => {
-                return Err(CursorError::Foreign);
-            }
-        };
-        self.cursor = Cursor { mark, walk };
-        Ok(())
-    }
-
-    fn check(&self) -> Result<(), CursorError> {
-        let way = self.cursor.walk.as_ref().map(|walk| walk.way);
-        let has_way = self.stream.incremental.is_some()
-            && !matches!(self.stream.incremental, Some(Incremental::Whole));
-        if way == Some(Way::Incremental) && !has_way {
-            Err(CursorError::Foreign)
-        } else {
-            Ok(())
-        }
-    }
-
     /// The next request; `None` where everything has been read.
     ///
     /// # Errors
@@ -337,155 +237,6 @@ impl<'s> Run<'s> {
             || self
                 .single()
                 .is_some_and(|single| single.gone.status.contains(&status.as_u16()))
-    }
-
-    /// Takes the answer to the present request, and moves on to the next one. Nothing has moved where it fails.
-    ///
-    /// # Errors
-    /// [`PageError`] where the answer is not what the connector describes.
-    pub fn apply(&mut self, answer: &Answer<'_>) -> Result<Page, PageError> {
-        if self.singles.is_some() {
-            return self.apply_single(answer);
-        }
-        let document = json::document(answer.body).map_err(|_| PageError::NotJson)?;
-        if self.mark_request().is_some() {
-            let Some(Incremental::Delta {
-                mark: Some(mark), ..
-            }) = &self.stream.incremental
-            else {
-                return Ok(Page::default());
-            };
-            let token = json::find(document, &mark.at).and_then(json::text);
-            let token = token
-                .ok_or_else(|| PageError::shape(format!("there is no cursor at {}", mark.at)))?;
-            self.cursor.mark = Some(Mark::Token(token));
-            return Ok(Page::default());
-        }
-        let Some(walk) = self.open_walk() else {
-            return Ok(Page::default());
-        };
-        let shape = &self.stream.record;
-        let missing =
-            || PageError::shape(format!("there is no list of records at `{}`", shape.items));
-        let items = json::find(document, &shape.items).ok_or_else(missing)?;
-        let items = json::list(items).map_err(|_| missing())?;
-        let read: Result<Vec<_>, _> = items
-            .iter()
-            .map(|item| shape.read(item, &self.account))
-            .collect();
-        let mut records = read?;
-        let seen = Seen {
-            answer,
-            document,
-            items: &items,
-            records: &records,
-            page_size: self.stream.page_size,
-        };
-        let (_, paging, done) = self.way(walk.way);
-        let (step, total) = (
-            paging::step(paging, walk, &seen)?,
-            paging::total(paging, &seen),
-        );
-        let at_end = |pointer| {
-            let token = json::find(document, pointer).and_then(json::text);
-            token.ok_or_else(|| {
-                PageError::shape(format!("the last page has no cursor at {pointer}"))
-            })
-        };
-        let last = step == Step::End && self.next_part(walk).is_none();
-        let mark = done.filter(|_| last).map(at_end).transpose()?;
-        let passed_over = |record: &Record| match (walk.nothing_before, record.updated_at) {
-            (Some(start), Some(at)) => at < paging::floor(start),
-            (Some(_), None) => true,
-            (None, _) => false,
-        };
-        let mut items = items.iter();
-        records.retain(|record| {
-            let repeats = items
-                .next()
-                .is_some_and(|item| paging::repeats(paging, walk, item, record));
-            !repeats && !passed_over(record)
-        });
-        self.advance(step);
-        if let Some(token) = mark {
-            self.cursor.mark = Some(Mark::Token(token));
-        }
-        Ok(Page { records, total })
-    }
-
-    fn apply_single(&mut self, answer: &Answer<'_>) -> Result<Page, PageError> {
-        let document = json::document(answer.body).map_err(|_| PageError::NotJson)?;
-        let (Some(single), Some((ids, _))) = (&self.stream.single, &mut self.singles) else {
-            return Ok(Page::default());
-        };
-        let record = if answer.status.is_success() {
-            let found = json::find(document, &single.at);
-            let found = found.ok_or_else(|| {
-                PageError::shape(format!("there is no record at `{}`", single.at))
-            })?;
-            self.stream.record.read(found, &self.account)?
-        } else {
-            let word = json::find(document, &single.gone.at).and_then(json::text);
-            if !word.is_some_and(|word| single.gone.is.contains(&word)) {
-                return Err(PageError::shape(
-                    "it does not say in the provider's own words that the record is gone",
-                ));
-            }
-            record::gone(ids.front().cloned().unwrap_or_default())
-        };
-        ids.pop_front();
-        Ok(Page {
-            records: vec![record],
-            total: None,
-        })
-    }
-
-    fn advance(&mut self, step: Step) {
-        let next_part = self
-            .cursor
-            .walk
-            .as_ref()
-            .and_then(|walk| self.next_part(walk));
-        let Some(walk) = &mut self.cursor.walk else {
-            return;
-        };
-        match step {
-            Step::At(position) => walk.at = Some(position),
-            Step::Rest { left, border } => {
-                walk.now = left;
-                walk.at = None;
-                walk.border = border;
-            }
-            Step::Within { url, border } => {
-                walk.at = Some(Position::Url(url));
-                walk.border = border;
-            }
-            Step::End => {
-                walk.at = None;
-                walk.border = Vec::new();
-                match next_part {
-                    Some(part) => {
-                        walk.part_from = part.from;
-                        walk.now = part;
-                    }
-                    None => walk.finished = true,
-                }
-            }
-        }
-    }
-
-    /// The part before the present one; `None` where that was the last.
-    fn next_part(&self, walk: &Walk) -> Option<Span> {
-        let slice = self
-            .stream
-            .backfill
-            .slice
-            .filter(|_| walk.way == Way::Backfill)?;
-        let (from, floor) = (walk.part_from?, walk.whole.from?);
-        (from > floor).then(|| Span {
-            from: Some((from - slice).max(floor)),
-            until: Some(from),
-        })
     }
 
     /// The provider does not know the address or the cursor of the present request any more.
@@ -629,34 +380,6 @@ impl<'s> Run<'s> {
             }) if self.cursor.mark.is_none() => Some(&mark.request),
             _ => None,
         }
-    }
-}
-
-fn walk(way: Way, now: OffsetDateTime, whole: Span, slice: Option<std::time::Duration>) -> Walk {
-    let part = match (slice, whole) {
-        (
-            Some(slice),
-            Span {
-                from: Some(from),
-                until,
-            },
-        ) => Some(Span {
-            from: Some((until.unwrap_or(now) - slice).max(from)),
-            until,
-        }),
-        _ => None,
-    };
-    Walk {
-        way,
-        started_at: now,
-        whole,
-        part_from: part.and_then(|part| part.from),
-        now: part.unwrap_or(whole),
-        at: None,
-        border: Vec::new(),
-        nothing_before: None,
-        restarts: 0,
-        finished: false,
     }
 }
 

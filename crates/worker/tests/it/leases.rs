@@ -146,7 +146,7 @@ async fn a_cancelled_job_is_let_go_at_the_next_heartbeat() {
 #[tokio::test]
 async fn a_cancelled_job_is_let_go_at_its_checkpoint() {
     let world = World::with(|config| worker::WorkerConfig {
-        lease: Duration::from_secs(600).into(),
+        lease: Duration::from_mins(10).into(),
         ..config
     })
     .await;

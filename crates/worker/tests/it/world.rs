@@ -80,14 +80,14 @@ impl World {
 
     pub(crate) fn start(&self) -> Running {
         let process = process();
-        let (begin, begun) = mpsc::unbounded_channel();
+        let (tell, begun) = mpsc::unbounded_channel();
         Worker::new(
             "sync-worker",
             self.channel.clone(),
             self.config.clone(),
             &self.ground.deps,
         )
-        .start(Puppet(begin), &process.tasks, &process.shutdown);
+        .start(Puppet(tell), &process.tasks, &process.shutdown);
         Running {
             process,
             begun: Mutex::new(begun),

@@ -48,7 +48,10 @@ pub(crate) struct Entry {
 
 /// How calls fail.
 #[derive(Clone, Default)]
-pub(crate) struct Failures(Arc<Mutex<BTreeMap<&'static str, VecDeque<(Problem, bool)>>>>);
+pub(crate) struct Failures(Arc<Mutex<BTreeMap<&'static str, VecDeque<Failing>>>>);
+
+/// How a call fails, and whether after its work is done.
+type Failing = (Problem, bool);
 
 /// The stand-in for the scheduler. Clones are the same one.
 #[derive(Clone, Default)]

@@ -19,7 +19,7 @@ async fn req_mailhistory_03_what_changes_afterwards_follows_by_itself() {
     let completed = world.work(world.job(JobKind::Initial)).await.completed();
     world
         .control()
-        .advance_clock(Duration::from_secs(600))
+        .advance_clock(Duration::from_mins(10))
         .await
         .unwrap();
     let changes = Changes {
@@ -49,15 +49,15 @@ async fn without_a_cursor_nothing_older_is_read() {
     let now = world.ground.deps.now();
     world
         .control()
-        .advance_clock(Duration::from_secs(60))
+        .advance_clock(Duration::from_mins(1))
         .await
         .unwrap();
-    let changes = Changes {
+    let one_more = Changes {
         insert: vec![Map::new()],
         ..Changes::default()
     };
     let projects = world.collection(COMPANY);
-    let changed = world.control().change_records(&projects, changes);
+    let changed = world.control().change_records(&projects, one_more);
     let new = changed.await.unwrap().inserted;
     let job = Job {
         window_start: Some(timestamp(now)),

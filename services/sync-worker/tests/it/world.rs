@@ -261,8 +261,9 @@ pub(crate) fn timestamp(at: OffsetDateTime) -> Timestamp {
 }
 
 /// The inbox by delta queries, from a file as users write them.
-pub(crate) fn graph_inbox(_: &str) -> Option<&'static Connector> {
+pub(crate) fn graph_inbox(provider: &str) -> Option<&'static Connector> {
     static CONNECTOR: OnceLock<Connector> = OnceLock::new();
     let file = include_str!("../../../../crates/connectors/tests/fixtures/graph_inbox.yaml");
-    Some(CONNECTOR.get_or_init(|| connectors::parse("graph_inbox.yaml", file).unwrap()))
+    let connector = CONNECTOR.get_or_init(|| connectors::parse("graph_inbox.yaml", file).unwrap());
+    (provider == "outlook").then_some(connector)
 }
