@@ -1,12 +1,14 @@
 //! What `hawser up` keeps on disk: one folder with the cluster, keys, certificates, and the addresses of the last run.
 //!
-//!     VERSION            the format of this folder
-//!     lock               held while a process uses it
-//!     hawser.json        where everything is, for clients
-//!     postgres/          the cluster
-//!     certificates/      a development authority and what it issued
-//!     keys/              key-encryption key, user tokens' signing key, database passwords
-//!     spool/             the vault's answers that the database has not taken yet
+//! | what | |
+//! | --- | --- |
+//! | `VERSION` | the format of this folder |
+//! | `lock` | held while a process uses it |
+//! | `hawser.json` | where everything is, for clients |
+//! | `postgres/` | the cluster |
+//! | `certificates/` | a development authority and what it issued |
+//! | `keys/` | the key-encryption key, the signing key of users' tokens, the logins' passwords |
+//! | `spool/` | the vault's answers that the database has not taken yet |
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
