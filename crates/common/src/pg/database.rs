@@ -98,7 +98,7 @@ impl Database {
     /// at most ten times. So `body` has no effects but those on the database, and does not speak to the network. It is
     /// `async move` and owns what it captures:
     ///
-    /// ```ignore
+    /// ```text
     /// db.run_tx("grant_create", Scope::Tenant(tenant), async move |tx| store::grant_create(tx, &grant).await).await
     /// ```
     pub async fn run_tx<T, E, F>(&self, name: &'static str, scope: Scope, body: F) -> Result<T, E>

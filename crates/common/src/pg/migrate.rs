@@ -467,7 +467,7 @@ pub const fn version_of(name: &str) -> i32 {
 
 /// The migrations in the crate's `migrations/` folder, by name and in order:
 ///
-/// ```ignore
+/// ```text
 /// const MIGRATIONS: &[Migration] = pg::migrations!["0001_create_tenants", "0002_drop_names" min_compatible 2];
 /// ```
 ///

@@ -85,6 +85,11 @@ async fn ask(address: SocketAddr, method: &str, path: &str, body: &str) -> Answe
     }
 }
 
+/// What is logged unless somebody says otherwise.
+fn lasting() -> String {
+    common::telemetry::TelemetryConfig::default().log_filter
+}
+
 #[tokio::test]
 async fn a_living_process_is_healthy_whatever_its_phase() {
     let admin = Admin::start().await;
@@ -195,7 +200,7 @@ async fn the_log_filter_is_shown_and_changed() {
         let answer = admin.ask("GET", "/log-filter", "").await;
         serde_json::from_str::<Value>(&answer.body).expect("JSON")
     };
-    assert_eq!(shown().await, serde_json::json!({ "filter": "info" }));
+    assert_eq!(shown().await, serde_json::json!({ "filter": lasting() }));
 
     assert_eq!(
         admin
@@ -256,7 +261,7 @@ async fn the_log_filter_is_not_changed_from_another_machine() {
             .status()
     };
     assert_eq!(change("10.0.0.7:4000").await, StatusCode::FORBIDDEN);
-    assert_eq!(captured.telemetry.log_filter().current().filter, "info");
+    assert_eq!(captured.telemetry.log_filter().current().filter, lasting());
     assert_eq!(change("[::ffff:127.0.0.1]:4000").await, StatusCode::OK);
     assert_eq!(captured.telemetry.log_filter().current().filter, "debug");
 }

@@ -91,7 +91,7 @@ async fn every_wrong_field_is_named_at_once() {
         .iter()
         .map(|field| field.field.as_str())
         .collect();
-    assert_eq!(named, ["tenant_id", "integration.provider"]);
+    assert_eq!(named, ["integration.tenant_id", "integration.provider"]);
 
     let session = CreateConnectSessionRequest {
         tenant_id: "nonsense".into(),

@@ -42,7 +42,7 @@ async fn every_field_that_cannot_be_taken_is_named_at_once() {
         .map(|field| field.field.as_str())
         .collect();
     let expected = [
-        "tenant_id",
+        "source.tenant_id",
         "source.source_id",
         "source.scheme",
         "source.trigger_streams",
