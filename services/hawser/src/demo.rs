@@ -58,7 +58,7 @@ pub async fn demo(args: DemoArgs) -> Result<()> {
     steps.done(&format!("tenant {}", journey.tenant))?;
 
     steps.begin("Alice connects her Procore account in a browser: link, consent, account")?;
-    journey.connect(&system, &mut steps).await?;
+    journey.connect(&mut steps).await?;
 
     steps.begin("List what the grant reaches, and switch the active company")?;
     let (from, to) = journey.switch_account().await?;
@@ -73,7 +73,7 @@ pub async fn demo(args: DemoArgs) -> Result<()> {
     steps.begin(&format!(
         "Let the token expire, and have {READERS} readers ask for it at once"
     ))?;
-    let refreshes = journey.read_expired(&system, READERS).await?;
+    let refreshes = journey.read_expired(READERS).await?;
     ensure!(
         refreshes == 1,
         "the provider saw {refreshes} refreshes where one was enough"
@@ -95,7 +95,7 @@ pub async fn demo(args: DemoArgs) -> Result<()> {
     ))?;
 
     steps.begin("The provider sends a signed webhook, twice; a forged one is refused")?;
-    let webhook = journey.webhook(&system).await?;
+    let webhook = journey.webhook().await?;
     steps.done(&webhook)?;
 
     steps.begin("Kill everything, and start it again")?;

@@ -48,7 +48,7 @@ const RETURN_URL: &str = "https://app.acme.example/settings";
 /// Lifetime of the first access token, so that the demo sees it end.
 const SHORT_LIFE: u32 = 8;
 const LONG_LIFE: u32 = 5400;
-/// One company of the simulated provider and another, both Alice's.
+/// For whatever goes on by itself.
 const PATIENCE: Duration = Duration::from_mins(2);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 const MOST_PAGES: usize = 12;
@@ -155,7 +155,7 @@ impl Journey {
     }
 
     /// What Alice does in her browser.
-    pub(super) async fn connect(&mut self, _system: &System, steps: &mut Steps) -> Result<()> {
+    pub(super) async fn connect(&mut self, steps: &mut Steps) -> Result<()> {
         let request = CreateConnectSessionRequest {
             tenant_id: self.tenant.clone(),
             user_id: USER.into(),
@@ -274,7 +274,7 @@ impl Journey {
     }
 
     /// Waits until the token has ended, then reads it with so many readers at once; tells how often it was refreshed.
-    pub(super) async fn read_expired(&self, _system: &System, readers: usize) -> Result<u64> {
+    pub(super) async fn read_expired(&self, readers: usize) -> Result<u64> {
         let before = self.provider.refreshes().await?;
         tokio::time::sleep(Duration::from_secs(u64::from(SHORT_LIFE) + 1)).await;
         let reads = (0..readers).map(|_| {
@@ -422,7 +422,7 @@ impl Journey {
     }
 
     /// A signed webhook leads to a sync, once.
-    pub(super) async fn webhook(&self, _system: &System) -> Result<String> {
+    pub(super) async fn webhook(&self) -> Result<String> {
         let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
         let source = Source {
             tenant_id: self.tenant.clone(),
