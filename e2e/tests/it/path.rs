@@ -76,15 +76,7 @@ pub(crate) async fn tenant(system: &System, name: &str) -> String {
 
 /// An integration with the simulated provider's Procore, whose client knows its redirect URI; gives its id.
 pub(crate) async fn procore(system: &System, tenant: &str) -> String {
-    let sim = format!("{}/procore", system.http("provider_sim"));
-    let overrides = json!({
-        "endpoints": {
-            "authorization": format!("{sim}/oauth/authorize"),
-            "token": format!("{sim}/oauth/token"),
-            "revocation": format!("{sim}/oauth/revoke"),
-        },
-        "api": {"base_url": sim},
-    });
+    let overrides = at_the_simulator(system);
     let integration = integration(system, tenant, "procore", CLIENT_SECRET, &overrides).await;
     let providers = system.sim(Method::GET, "/providers", None).await;
     let of_procore = |provider: &&Value| provider["config"]["slug"] == "procore";
@@ -112,6 +104,19 @@ pub(crate) async fn procore(system: &System, tenant: &str) -> String {
         .sim(Method::PUT, "/providers/procore/clients", Some(client))
         .await;
     integration.integration_id
+}
+
+/// The catalogue's values that point to Procore, pointed to the simulated one.
+pub(crate) fn at_the_simulator(system: &System) -> Value {
+    let sim = format!("{}/procore", system.http("provider_sim"));
+    json!({
+        "endpoints": {
+            "authorization": format!("{sim}/oauth/authorize"),
+            "token": format!("{sim}/oauth/token"),
+            "revocation": format!("{sim}/oauth/revoke"),
+        },
+        "api": {"base_url": sim},
+    })
 }
 
 /// An integration with some provider.

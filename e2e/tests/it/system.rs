@@ -100,16 +100,27 @@ impl System {
 
     /// The simulated provider's control API.
     pub(crate) async fn sim(&self, method: Method, path: &str, body: Option<Value>) -> Value {
+        let answer = self.try_sim(method, path, body).await;
+        answer.unwrap_or_else(|error| panic!("the simulated provider: {error:#}"))
+    }
+
+    /// As [`Self::sim`], of a simulator that may not be there any more.
+    pub(crate) async fn try_sim(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> anyhow::Result<Value> {
         let url = format!("{}/_sim{path}", self.http("provider_sim"));
         let body = body.map_or_else(Bytes::new, |body| Bytes::from(body.to_string()));
         let headers = [("content-type", "application/json")];
-        let answer = request(method, &url, &headers, body).await;
-        assert!(
+        let answer = http_client::send(method, &url, &headers, body, HTTP_TIMEOUT).await?;
+        anyhow::ensure!(
             answer.status.is_success(),
-            "the simulated provider refuses {path}: {}",
+            "{path} is refused: {}",
             answer.text()
         );
-        answer.json().unwrap_or(Value::Null)
+        Ok(answer.json().unwrap_or(Value::Null))
     }
 
     /// The address of the admin listener, from the log.

@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use common::admin::Phase;
 use common::config;
-use common::lifecycle::{self, Exit, LifecycleConfig, Process, Settings, Signal};
-use common::telemetry::{LogFormat, TelemetryConfig};
+use common::lifecycle::{self, Exit, LifecycleConfig, Process, Signal};
 use futures::channel::mpsc;
 use nix::sys::signal::{Signal as Unix, kill};
 use nix::unistd::Pid;
@@ -236,7 +235,7 @@ async fn a_signal_while_starting_ends_the_start() {
     assert_eq!(exit, Exit::Clean);
 }
 
-/// This test binary, run again as a process that [`lifecycle::run`] leads.
+/// The example `probe`, as a process that [`lifecycle::run`] leads.
 struct Probe {
     child: Child,
     log: Lines<BufReader<ChildStderr>>,
@@ -244,10 +243,10 @@ struct Probe {
 
 impl Probe {
     fn start(role: &str, collector: &str) -> Self {
-        let mut child = Command::new(std::env::current_exe().expect("this binary"))
-            .args(["--exact", "lifecycle::probe", "--ignored", "--nocapture"])
-            .env("PROBE_ROLE", role)
-            .env("PROBE_COLLECTOR", collector)
+        let test = std::env::current_exe().expect("this binary");
+        let built = test.ancestors().nth(2).expect("it lies in deps");
+        let mut child = Command::new(built.join("examples/probe"))
+            .args([role, collector])
             .env_remove("KUBERNETES_SERVICE_HOST")
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -283,68 +282,6 @@ impl Probe {
             .expect("can be waited for")
             .code()
     }
-}
-
-/// Not a test: what [`Probe`] runs.
-#[test]
-#[ignore = "it is run by the other tests, as a process of its own"]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the test that starts it says by the environment what to be"
-)]
-fn probe() {
-    let Ok(role) = std::env::var("PROBE_ROLE") else {
-        return;
-    };
-    let mut settings = Settings {
-        telemetry: TelemetryConfig {
-            log_format: LogFormat::Json,
-            ..TelemetryConfig::default()
-        },
-        ..Settings::default()
-    };
-    settings.telemetry.otlp.endpoint = std::env::var("PROBE_COLLECTOR")
-        .ok()
-        .filter(|to| !to.is_empty());
-    let code = lifecycle::run(
-        "probe",
-        &settings,
-        async |process: Process| -> io::Result<()> {
-            tracing::info_span!("started").in_scope(|| {});
-            let shutdown = process.shutdown.clone();
-            match role.as_str() {
-                "drains" => process.tasks.spawn("server", async move {
-                    shutdown.requested().await;
-                    tracing::info_span!("finished")
-                        .in_scope(|| tracing::info!(event = "finished", "finished"));
-                    Nothing::Ok(())
-                }),
-                "flushes" => {
-                    process
-                        .telemetry
-                        .meter("probe")
-                        .u64_counter("lost")
-                        .build()
-                        .add(1, &[]);
-                    for _ in 0..3 {
-                        tracing::info_span!("lost").in_scope(|| tracing::info!("lost"));
-                        process.telemetry.flush().await.expect_err("nobody listens");
-                    }
-                    process.tasks.spawn("server", async move {
-                        shutdown.requested().await;
-                        Nothing::Ok(())
-                    });
-                }
-                "hangs" => process.tasks.spawn("server", pending::<Nothing>()),
-                "dies" => process
-                    .tasks
-                    .spawn("server", async { panic!("broken invariant") as Nothing }),
-                _ => return Err(io::Error::other("the port is taken")),
-            }
-            Ok(())
-        },
-    );
-    std::process::exit(i32::from(code != ExitCode::SUCCESS));
 }
 
 #[tokio::test]
@@ -390,7 +327,7 @@ async fn a_dying_task_ends_the_process_with_1_and_its_panic_in_the_log() {
     assert!(
         panic["location"]
             .as_str()
-            .is_some_and(|at| at.contains("lifecycle.rs:")),
+            .is_some_and(|at| at.contains("probe.rs:")),
         "{panic}"
     );
     assert_eq!(probe.until("task_died").await["task"], "server");

@@ -159,27 +159,12 @@ async fn a_folder_that_the_servers_user_cannot_enter_is_named() {
 }
 
 #[tokio::test]
-#[ignore = "not a test by itself: the process that the next one kills"]
-async fn owner_to_be_killed() {
-    let folder = std::env::args()
-        .find_map(|argument| argument.strip_prefix("--skip=folder:").map(str::to_owned))
-        .unwrap();
-    let cluster = start(Path::new(&folder)).await;
-    std::fs::write(Path::new(&folder).join("up"), cluster.pid().to_string()).unwrap();
-    std::future::pending::<()>().await;
-}
-
-#[tokio::test]
 async fn the_server_ends_when_its_owner_is_killed() {
     let folder = folder();
-    let mut owner = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--ignored",
-            "--exact",
-            "owner_to_be_killed",
-            "--nocapture",
-            &format!("--skip=folder:{}", folder.path().display()),
-        ])
+    let test = std::env::current_exe().unwrap();
+    let built = test.ancestors().nth(2).unwrap();
+    let mut owner = Command::new(built.join("examples/owner"))
+        .arg(folder.path())
         .spawn()
         .unwrap();
     let up = folder.path().join("up");
