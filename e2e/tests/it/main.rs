@@ -12,6 +12,7 @@ mod node;
 mod path;
 mod policy;
 mod python;
+mod readme;
 mod row_security;
 mod sink;
 mod system;

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use testkit::eventually;
 
 use crate::path::{self, PATIENCE};
+use crate::readme;
 use crate::system::{System, request};
 use crate::webhooks;
 
@@ -63,6 +64,27 @@ fn tokens(provider: &Process, grant_type: &str) -> Vec<Value> {
         .into_iter()
         .filter(|event| event["event"] == "token" && event["grant_type"] == grant_type)
         .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn first_integration() {
+    readme::first_integration(async |folder| {
+        let packages = e2e::root().join("e2e/node_modules");
+        std::os::unix::fs::symlink(&packages, folder.join("node_modules")).expect("a link");
+        std::fs::write(folder.join("package.json"), r#"{"type": "module"}"#).expect("written");
+        std::fs::write(folder.join("main.ts"), readme::program("ts")).expect("written");
+        let compiled = Command::new(packages.join(".bin/tsc"))
+            .args(["--strict", "--target", "es2022", "--module", "nodenext"])
+            .args(["--types", "node", "main.ts"])
+            .current_dir(folder)
+            .output()
+            .expect("tsc runs");
+        assert!(compiled.status.success(), "{compiled:?}");
+        let mut node = tokio::process::Command::new("node");
+        node.arg("main.js");
+        node
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

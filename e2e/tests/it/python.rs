@@ -9,7 +9,39 @@ use serde_json::{Value, json};
 
 use crate::descriptors::Contracts;
 use crate::path;
+use crate::readme;
 use crate::system::System;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn first_integration() {
+    readme::first_integration(async |folder| {
+        let made = Command::new("python3")
+            .args(["-m", "grpc_tools.protoc", "-I", "proto"])
+            .args(["--python_out=.", "--grpc_python_out=."])
+            .args(protos())
+            .current_dir(folder)
+            .output()
+            .expect("python runs");
+        assert!(made.status.success(), "{made:?}");
+        let mut python = tokio::process::Command::new("python3");
+        python
+            .args(["-c", &readme::program("python")])
+            .env("PYTHONUNBUFFERED", "1");
+        python
+    })
+    .await;
+}
+
+/// The contracts' files, as the shell finds them.
+fn protos() -> Vec<String> {
+    let found = Command::new("find")
+        .args(["proto", "-name", "*.proto"])
+        .current_dir(e2e::root())
+        .output()
+        .expect("find runs");
+    let found = String::from_utf8(found.stdout).expect("they have plain names");
+    found.lines().map(str::to_owned).collect()
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn grpc_client() {

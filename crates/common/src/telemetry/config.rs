@@ -57,7 +57,8 @@ impl Default for TelemetryConfig {
     fn default() -> Self {
         Self {
             log_format: LogFormat::Auto,
-            log_filter: "info,opentelemetry=warn".to_owned(),
+            // Some clients send an IP address for SNI; rustls warns of each.
+            log_filter: "info,opentelemetry=warn,rustls::msgs=error".to_owned(),
             sample_ratio: 1.0,
             resource: BTreeMap::new(),
             otlp: OtlpConfig::default(),
