@@ -32,7 +32,7 @@ fn main() {
         .collect();
     files.sort();
 
-    let mut providers = Vec::new();
+    let mut providers: Vec<schema::Provider> = Vec::new();
     let mut problems = Vec::new();
     for path in &files {
         let text = fs::read_to_string(path).expect("a readable file");
@@ -40,6 +40,13 @@ fn main() {
             Ok(provider) => providers.push(provider),
             Err(found) => problems.extend(found),
         }
+    }
+    if let Err(unlinked) = schema::link(&mut providers) {
+        problems.extend(unlinked.into_iter().map(|(key, problem)| {
+            let file = format!("catalog/{key}.yaml");
+            let text = fs::read_to_string(root.join(&file)).unwrap_or_default();
+            schema::FileProblem::at(&file, &text, problem)
+        }));
     }
     if !problems.is_empty() {
         for problem in &problems {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use common::Secret;
 use egress::{Delivery, EgressError, HeaderMap, Refusal, StatusCode};
-use provider_catalog::{ReauthorizationCause as Cause, TokenErrorClass, TokenErrorRule};
+use provider_catalog::{Errors, ReauthorizationCause as Cause, TokenErrorClass, TokenErrorRule};
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
@@ -48,66 +48,85 @@ pub(crate) fn undelivered(error: EgressError) -> Failure {
 
 /// The provider's refusals.
 pub(crate) fn refused(refused: &Refused<'_>, dialect: &Dialect) -> Failure {
-    let code = refused
-        .body
-        .and_then(|body| find_code(body, refused.secrets));
-    let description = refused.body.and_then(find_description);
+    let body = refused.body.map(|body| Value::Object(body.clone()));
+    let code = body
+        .as_ref()
+        .and_then(|body| find_code(body, &dialect.errors, refused.secrets));
+    let description = body
+        .as_ref()
+        .and_then(|body| find_description(body, &dialect.errors));
     let retry_after =
         egress::retry_after(refused.headers, refused.now).map(|wait| wait.min(LONGEST_WAIT));
     let until = refused.now + retry_after.unwrap_or(DEFAULT_WAIT);
 
-    let lowered = description.map(str::to_lowercase).unwrap_or_default();
-    let rule = dialect
-        .errors
-        .iter()
-        .find(|rule| fits(rule, refused, code.as_deref(), &lowered));
+    let said = Said {
+        status: refused.status,
+        code: code.as_deref(),
+        description: description.map(str::to_lowercase).unwrap_or_default(),
+        body: body.as_ref(),
+    };
+    let rule = dialect.errors.rules.iter().find(|rule| said.fits(rule));
     let class = match rule {
-        Some(rule) => class_of_rule(rule, until),
-        None => class_of(refused, code.as_deref(), &lowered, until),
+        Some(rule) => match rule.means {
+            TokenErrorClass::Transient => Class::Transient,
+            TokenErrorClass::RateLimited => Class::RateLimited {
+                until: refused.now + retry_after.or(rule.wait).unwrap_or(DEFAULT_WAIT),
+            },
+            TokenErrorClass::Reauthorization => {
+                Class::Reauthorization(rule.cause.unwrap_or(Cause::Revoked))
+            }
+            TokenErrorClass::Configuration => Class::Configuration,
+            TokenErrorClass::ProviderBug => Class::ProviderBug,
+        },
+        None => class_of(refused, code.as_deref(), &said.description, until),
     };
     Failure {
         class,
         status: Some(refused.status.as_u16()),
-        code,
         description: description.and_then(|text| text::description(text, refused.secrets)),
+        code,
         retry_after,
         source: None,
     }
 }
 
-fn class_of_rule(rule: &TokenErrorRule, until: OffsetDateTime) -> Class {
-    match rule.means {
-        TokenErrorClass::Transient => Class::Transient,
-        TokenErrorClass::RateLimited => Class::RateLimited { until },
-        TokenErrorClass::Reauthorization => {
-            Class::Reauthorization(rule.cause.unwrap_or(Cause::Revoked))
-        }
-        TokenErrorClass::Configuration => Class::Configuration,
-        TokenErrorClass::ProviderBug => Class::ProviderBug,
-    }
+/// What an answer says of itself.
+struct Said<'a> {
+    status: StatusCode,
+    code: Option<&'a str>,
+    /// In lower case.
+    description: String,
+    body: Option<&'a Value>,
 }
 
-fn fits(
-    rule: &TokenErrorRule,
-    refused: &Refused<'_>,
-    code: Option<&str>,
-    description: &str,
-) -> bool {
-    let body = || refused.body.map(|body| Value::Object(body.clone()));
-    rule.status
-        .is_none_or(|status| status == refused.status.as_u16())
-        && rule
-            .error
-            .as_deref()
-            .is_none_or(|error| code.is_some_and(|code| code.eq_ignore_ascii_case(error)))
-        && rule
-            .description_contains
-            .as_deref()
-            .is_none_or(|part| description.contains(part))
-        && rule
-            .at
-            .as_ref()
-            .is_none_or(|at| body().and_then(|body| at.find(&body).cloned()) == rule.equals)
+impl Said<'_> {
+    /// The status and the code come first, then what refines the code, then the text.
+    fn fits(&self, rule: &TokenErrorRule) -> bool {
+        let has_status = if rule.status.is_empty() {
+            // A server that breaks down says nothing about the grant, but that it has broken down.
+            !self.status.is_server_error()
+                || matches!(
+                    rule.means,
+                    TokenErrorClass::Transient | TokenErrorClass::RateLimited
+                )
+        } else {
+            rule.status.contains(&self.status.as_u16())
+        };
+        let has_code = || {
+            let is_same = |error: &String| {
+                self.code
+                    .is_some_and(|code| code.eq_ignore_ascii_case(error))
+            };
+            rule.error.is_empty() || rule.error.iter().any(is_same)
+        };
+        let is_refined = || rule.at.is_none() || self.body.is_some_and(|body| rule.refines(body));
+        let has_text = || {
+            rule.description_contains
+                .as_deref()
+                .is_none_or(|part| self.description.contains(part))
+        };
+        has_status && has_code() && is_refined() && has_text()
+    }
 }
 
 /// The base map. A server that breaks down (5xx) says nothing about the grant, whatever it writes; else the code counts
@@ -205,27 +224,31 @@ fn cause_of(code: &str, description: &str) -> Cause {
     Cause::Revoked
 }
 
-/// The error code, wherever it stands: the standard's place first.
-fn find_code(body: &Map<String, Value>, secrets: &[Secret<String>]) -> Option<String> {
-    let inner = body.get("error").and_then(Value::as_object);
+/// The error code, wherever it stands: the provider's own places first, then the standard's, then those that are common.
+fn find_code(body: &Value, errors: &Errors, secrets: &[Secret<String>]) -> Option<String> {
+    let own = errors
+        .code
+        .iter()
+        .filter_map(|place| place.text(body))
+        .find_map(|code| text::code(&code, secrets));
     let inner = ["type", "code", "status", "error"]
         .iter()
-        .map(|name| inner.and_then(|error| error.get(*name)));
+        .map(|name| body.get("error").and_then(|error| error.get(*name)));
     let outer = ["errorCode", "error_code", "code", "status"]
         .iter()
         .map(|name| body.get(*name));
-    std::iter::once(body.get("error"))
+    let mut usual = std::iter::once(body.get("error"))
         .chain(inner)
         .chain(outer)
-        .flatten()
-        .find_map(|value| text::code(value.as_str()?, secrets))
+        .flatten();
+    own.or_else(|| usual.find_map(|value| text::code(value.as_str()?, secrets)))
 }
 
-fn find_description(body: &Map<String, Value>) -> Option<&str> {
-    let inner = body
-        .get("error")
-        .and_then(Value::as_object)
-        .and_then(|error| error.get("message"));
+fn find_description<'a>(body: &'a Value, errors: &Errors) -> Option<&'a str> {
+    let own = errors
+        .description
+        .iter()
+        .filter_map(|place| place.find(body));
     let outer = [
         "error_description",
         "errorMessage",
@@ -233,6 +256,7 @@ fn find_description(body: &Map<String, Value>) -> Option<&str> {
         "message",
     ]
     .iter()
-    .map(|name| body.get(*name));
-    outer.chain([inner]).flatten().find_map(Value::as_str)
+    .filter_map(|name| body.get(*name));
+    let inner = body.get("error").and_then(|error| error.get("message"));
+    own.chain(outer).chain(inner).find_map(Value::as_str)
 }

@@ -5,9 +5,11 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use common::{Deps, Secret};
+use egress::Request;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::Serialize;
 use thiserror::Error;
+use url::Url;
 
 /// An OAuth client of ours at a provider.
 #[derive(Clone, Debug)]
@@ -51,6 +53,9 @@ pub struct SigningKey {
     "the client's key is no PEM private key of RSA (2048 bits or more), P-256, P-384, or Ed25519 in PKCS #8"
 )]
 pub struct BadKey;
+
+/// A field of a request. Its value is treated as a secret, whatever it is.
+pub(crate) type Field<'a> = (&'a str, Secret<String>);
 
 #[derive(Serialize)]
 struct Assertion<'a> {
@@ -97,6 +102,24 @@ impl SigningKey {
         }
         Err(BadKey)
     }
+
+    /// A JSON Web Token with these claims.
+    pub(crate) fn sign(
+        &self,
+        key_id: Option<&str>,
+        claims: &impl Serialize,
+    ) -> Result<Secret<String>, BadKey> {
+        let mut header = Header::new(self.algorithm);
+        header.kid = key_id.map(str::to_owned);
+        jsonwebtoken::encode(&header, claims, &self.key)
+            .map(Secret::new)
+            .map_err(|_| BadKey)
+    }
+}
+
+/// What no other token of ours has.
+pub(crate) fn token_id(deps: &Deps) -> String {
+    URL_SAFE_NO_PAD.encode(deps.random::<16>())
 }
 
 impl fmt::Debug for SigningKey {
@@ -129,7 +152,7 @@ impl Client {
                 key_id,
                 audience,
             } => {
-                let assertion = self.assertion(key, key_id.clone(), audience, deps)?;
+                let assertion = self.assertion(key, key_id.as_deref(), audience, deps)?;
                 let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
                 Authentication {
                     basic: None,
@@ -147,10 +170,29 @@ impl Client {
         })
     }
 
+    /// A request with `fields` in its form and whatever authenticates the client, which is one way alone.
+    pub(crate) fn request(
+        &self,
+        url: &Url,
+        mut fields: Vec<Field<'_>>,
+        deps: &Deps,
+    ) -> Result<Request, BadKey> {
+        let authentication = self.authenticate(deps)?;
+        fields.extend(authentication.fields);
+        let mut request = Request::post(url.clone()).accept_json();
+        if let Some((username, password)) = &authentication.basic {
+            request = request.basic(username, password);
+        }
+        let pairs = fields
+            .iter()
+            .map(|(name, value)| (*name, value.expose().as_str()));
+        Ok(request.form(pairs))
+    }
+
     fn assertion(
         &self,
         key: &SigningKey,
-        key_id: Option<String>,
+        key_id: Option<&str>,
         audience: &str,
         deps: &Deps,
     ) -> Result<Secret<String>, BadKey> {
@@ -159,15 +201,16 @@ impl Client {
             iss: &self.id,
             sub: &self.id,
             aud: audience,
-            jti: URL_SAFE_NO_PAD.encode(deps.random::<16>()),
+            jti: token_id(deps),
             iat,
             exp: iat + BACKDATED_SECONDS + ASSERTION_SECONDS,
         };
-        let mut header = Header::new(key.algorithm);
-        header.kid = key_id;
-        jsonwebtoken::encode(&header, &claims, &key.key)
-            .map(Secret::new)
-            .map_err(|_| BadKey)
+        key.sign(key_id, &claims)
+    }
+
+    /// Whether what authenticates it says `client_id` in the body; requests that want it there anyway add it otherwise.
+    pub(crate) fn is_named_in_body(&self) -> bool {
+        !matches!(self.auth, ClientAuth::SecretBasic(_))
     }
 
     /// The client's own secrets, which must not come back in a log.
@@ -181,12 +224,16 @@ impl Client {
     }
 }
 
+/// Parameters that prove a client, and that nothing else sets.
+pub(crate) const AUTHENTICATION: [&str; 3] =
+    ["client_assertion", "client_assertion_type", "client_secret"];
+
 /// What authenticates one request.
 pub(crate) struct Authentication {
     /// User name and password, form-encoded.
     pub(crate) basic: Option<(String, Secret<String>)>,
     /// Fields of the body.
-    pub(crate) fields: Vec<(&'static str, Secret<String>)>,
+    pub(crate) fields: Vec<Field<'static>>,
 }
 
 fn form_encoded(text: &str) -> String {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use provider_catalog::{Provider, RefreshStrategy, TokenBody, TokenErrorRule};
+use provider_catalog::{Errors, Provider, RefreshStrategy, TokenBody, TokenResponse};
 
 /// A provider's habits at the token endpoint.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,8 +15,10 @@ pub struct Dialect {
     pub token_params: BTreeMap<String, String>,
     /// Sent with every refresh besides.
     pub refresh_params: BTreeMap<String, String>,
-    /// Errors that mean something of their own; the first that fits counts.
-    pub errors: Vec<TokenErrorRule>,
+    /// How a token response is written.
+    pub token_response: TokenResponse,
+    /// Errors that mean something of their own.
+    pub errors: Errors,
     /// A refresh may use up the refresh token.
     pub rotates: bool,
     /// Life of an access token whose answer does not tell.
@@ -31,7 +33,8 @@ impl Default for Dialect {
             token_body: TokenBody::Form,
             token_params: BTreeMap::new(),
             refresh_params: BTreeMap::new(),
-            errors: Vec::new(),
+            token_response: TokenResponse::default(),
+            errors: Errors::default(),
             rotates: true,
             access_token_lifetime: None,
         }
@@ -46,7 +49,8 @@ impl From<&Provider> for Dialect {
             token_body: provider.token_body,
             token_params: provider.token_params.clone(),
             refresh_params: provider.refresh_params.clone(),
-            errors: provider.token_errors.clone(),
+            token_response: provider.token_response.clone(),
+            errors: provider.errors.clone(),
             rotates: refresh.strategy == RefreshStrategy::RefreshToken
                 && refresh.rotates != Some(false),
             access_token_lifetime: refresh.access_token_lifetime,

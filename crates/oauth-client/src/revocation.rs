@@ -1,14 +1,16 @@
-//! The end of a token (RFC 7009).
+//! The end of a token (RFC 7009), and the ways in which providers end them otherwise.
 
 use common::{Deps, Secret};
-use egress::{Egress, EgressError, Request, Response};
+use egress::{Egress, EgressError, Method, Request, Response};
+use provider_catalog::{CallMethod, Revocation, TokenCarrier};
 use time::OffsetDateTime;
 use url::Url;
 
-use crate::classify::{self, Refused};
-use crate::client::{BadKey, Client};
+use crate::classify;
+use crate::client::{BadKey, Client, Field};
 use crate::dialect::Dialect;
 use crate::failure::{Class, Failure};
+use crate::form_call::FormCall;
 use crate::json;
 
 /// Where tokens are revoked, and by whom.
@@ -20,6 +22,8 @@ pub struct RevocationEndpoint<'a> {
     pub client: &'a Client,
     /// The provider's habits.
     pub dialect: &'a Dialect,
+    /// How the provider wants to be told.
+    pub habits: &'a Revocation,
 }
 
 /// What kind of token it is.
@@ -34,14 +38,10 @@ pub enum TokenTypeHint {
 /// A revocation, ready to be sent. The same one may be sent again until it succeeds.
 #[derive(Clone, Debug)]
 #[must_use = "a call does nothing before it is sent"]
-pub struct RevocationCall {
-    request: Request,
-    secrets: Vec<Secret<String>>,
-    dialect: Dialect,
-}
+pub struct RevocationCall(FormCall);
 
 impl RevocationEndpoint<'_> {
-    /// Builds the request.
+    /// Builds the request. A token that ends itself goes without the client.
     ///
     /// # Errors
     ///
@@ -52,27 +52,48 @@ impl RevocationEndpoint<'_> {
         hint: Option<TokenTypeHint>,
         deps: &Deps,
     ) -> Result<RevocationCall, BadKey> {
-        let authentication = self.client.authenticate(deps)?;
-        let mut fields = vec![("token", token.clone())];
-        fields.extend(hint.map(|hint| ("token_type_hint", Secret::from(hint.as_str()))));
-        fields.extend(authentication.fields);
-        let mut request = Request::post(self.url.clone()).accept_json();
-        if let Some((username, password)) = &authentication.basic {
-            request = request.basic(username, password);
-        }
-        request = request.form(
-            fields
-                .iter()
-                .map(|(name, value)| (*name, value.expose().as_str())),
-        );
-        let mut secrets = self.client.secrets();
-        secrets.push(token.clone());
-        Ok(RevocationCall {
+        let request = match (self.habits.carried, self.habits.method) {
+            (TokenCarrier::BearerToken, method) => {
+                let method = match method {
+                    CallMethod::Post => Method::POST,
+                    CallMethod::Get => Method::GET,
+                    CallMethod::Delete => Method::DELETE,
+                };
+                Request::new(method, self.url.clone())
+                    .accept_json()
+                    .bearer(token)
+            }
+            (TokenCarrier::Body, CallMethod::Post) => {
+                self.client.request(self.url, fields(token, hint), deps)?
+            }
+            (TokenCarrier::Body, method) => {
+                let mut url = self.url.clone();
+                url.query_pairs_mut().extend_pairs(
+                    fields(token, hint)
+                        .iter()
+                        .map(|(name, value)| (*name, value.expose())),
+                );
+                let method = match method {
+                    CallMethod::Delete => Method::DELETE,
+                    CallMethod::Get | CallMethod::Post => Method::GET,
+                };
+                Request::new(method, url).accept_json()
+            }
+        };
+        let traded = vec![token.clone()];
+        Ok(RevocationCall(FormCall::of(
             request,
-            secrets,
-            dialect: self.dialect.clone(),
-        })
+            self.client,
+            self.dialect,
+            traded,
+        )))
     }
+}
+
+fn fields(token: &Secret<String>, hint: Option<TokenTypeHint>) -> Vec<Field<'static>> {
+    let mut fields = vec![("token", token.clone())];
+    fields.extend(hint.map(|hint| ("token_type_hint", Secret::from(hint.as_str()))));
+    fields
 }
 
 impl RevocationCall {
@@ -82,7 +103,7 @@ impl RevocationCall {
     ///
     /// Sorted by [`Class`]; to be tried again on [`Class::Transient`], [`Class::Ambiguous`] and [`Class::RateLimited`].
     pub async fn send(&self, egress: &Egress, deps: &Deps) -> Result<(), Failure> {
-        let outcome = egress.send(self.request.clone()).await;
+        let outcome = self.0.send(egress).await;
         self.read(outcome, deps.now())
     }
 
@@ -101,15 +122,7 @@ impl RevocationCall {
             return Ok(());
         }
         let body = json::object_or_form(&response.body);
-        let refused = Refused {
-            status: response.status,
-            headers: &response.headers,
-            body: body.as_ref(),
-            secrets: &self.secrets,
-            single_use: false,
-            now,
-        };
-        let failure = classify::refused(&refused, &self.dialect);
+        let failure = self.0.refused(&response, body.as_ref(), now);
         let is_done = match failure.class {
             // The token is not known there any more.
             Class::Reauthorization(_) => true,

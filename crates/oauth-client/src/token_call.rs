@@ -3,17 +3,20 @@
 use std::collections::BTreeMap;
 
 use common::{Deps, Secret};
-use egress::{Connection, Egress, EgressError, Request, Response};
-use provider_catalog::TokenBody;
+use egress::{Connection, Egress, EgressError, Method, Request, Response};
+use provider_catalog::{AssertionCarrier, CallMethod, ExchangeCall, JwtBearer, TokenBody};
 use time::OffsetDateTime;
 use url::Url;
 
 use crate::classify::{self, Refused};
-use crate::client::{BadKey, Client};
+use crate::client::{self, BadKey, Client, Field};
+use crate::device;
 use crate::dialect::Dialect;
 use crate::failure::{Class, Failure};
 use crate::json;
+use crate::jwt_bearer::{self, Assertion};
 use crate::pkce::Verifier;
+use crate::token_exchange;
 use crate::token_response::TokenSet;
 
 /// Where codes and refresh tokens are traded, and by whom.
@@ -51,6 +54,29 @@ pub enum TokenGrant<'a> {
         /// What is asked for.
         scopes: &'a [String],
     },
+    /// A device code (RFC 8628, 3.4).
+    DeviceCode {
+        /// The code.
+        device_code: &'a Secret<String>,
+    },
+    /// An assertion that the client signs (RFC 7523, 2.1). It is what authenticates the client, too.
+    JwtBearer {
+        /// How the provider wants it.
+        rules: &'a JwtBearer,
+        /// Who it is for.
+        audience: &'a str,
+        /// On whose behalf; may be empty.
+        subject: &'a str,
+        /// What is asked for.
+        scopes: &'a [String],
+    },
+    /// An access token, traded for one that lives longer.
+    AccessToken {
+        /// How the provider wants it.
+        call: &'a ExchangeCall,
+        /// The token.
+        token: &'a Secret<String>,
+    },
 }
 
 /// A token request, ready to be sent: everything that can fail before the network has been done.
@@ -64,10 +90,14 @@ pub struct TokenCall {
     single_use: bool,
 }
 
-impl TokenGrant<'_> {
-    fn fields(&self, separator: &str) -> Vec<(&'static str, Secret<String>)> {
+impl<'a> TokenGrant<'a> {
+    /// The protocol's own fields.
+    fn fields(&self, separator: &str) -> Vec<Field<'a>> {
         let text = |value: &str| Secret::from(value);
-        let mut fields = Vec::new();
+        let scope = |scopes: &[String]| {
+            (!scopes.is_empty()).then(|| ("scope", text(&scopes.join(separator))))
+        };
+        let mut fields: Vec<Field<'a>> = Vec::new();
         match self {
             Self::AuthorizationCode {
                 code,
@@ -86,14 +116,18 @@ impl TokenGrant<'_> {
             } => {
                 fields.push(("grant_type", text("refresh_token")));
                 fields.push(("refresh_token", (*refresh_token).clone()));
-                fields
-                    .extend((!scopes.is_empty()).then(|| ("scope", text(&scopes.join(separator)))));
+                fields.extend(scope(scopes));
             }
             Self::ClientCredentials { scopes } => {
                 fields.push(("grant_type", text("client_credentials")));
-                fields
-                    .extend((!scopes.is_empty()).then(|| ("scope", text(&scopes.join(separator)))));
+                fields.extend(scope(scopes));
             }
+            Self::DeviceCode { device_code } => {
+                fields.push(("grant_type", text(device::GRANT_TYPE)));
+                fields.push(("device_code", (*device_code).clone()));
+            }
+            // Both are written together with what they prove.
+            Self::JwtBearer { .. } | Self::AccessToken { .. } => {}
         }
         fields
     }
@@ -105,8 +139,13 @@ impl TokenGrant<'_> {
                 let verifier = verifier.map(|verifier| verifier.secret().clone());
                 std::iter::once((*code).clone()).chain(verifier).collect()
             }
-            Self::RefreshToken { refresh_token, .. } => vec![(*refresh_token).clone()],
-            Self::ClientCredentials { .. } => Vec::new(),
+            Self::RefreshToken {
+                refresh_token: token,
+                ..
+            }
+            | Self::DeviceCode { device_code: token }
+            | Self::AccessToken { token, .. } => vec![(*token).clone()],
+            Self::ClientCredentials { .. } | Self::JwtBearer { .. } => Vec::new(),
         }
     }
 
@@ -115,12 +154,17 @@ impl TokenGrant<'_> {
         match self {
             Self::AuthorizationCode { .. } => true,
             Self::RefreshToken { .. } => dialect.rotates,
-            Self::ClientCredentials { .. } => false,
+            // A device code is good once too, but a poll that was lost is followed by another one in any case.
+            Self::DeviceCode { .. }
+            | Self::ClientCredentials { .. }
+            | Self::JwtBearer { .. }
+            | Self::AccessToken { .. } => false,
         }
     }
 
-    fn extra<'a>(&self, dialect: &'a Dialect) -> BTreeMap<&'a str, &'a str> {
-        let pairs = |map: &'a BTreeMap<String, String>| {
+    /// The dialect's own parameters.
+    fn extra<'d>(&self, dialect: &'d Dialect) -> BTreeMap<&'d str, &'d str> {
+        let pairs = |map: &'d BTreeMap<String, String>| {
             map.iter()
                 .map(|(name, value)| (name.as_str(), value.as_str()))
         };
@@ -139,28 +183,41 @@ impl TokenEndpoint<'_> {
     ///
     /// Where the client's key cannot sign.
     pub fn call(&self, grant: &TokenGrant<'_>, deps: &Deps) -> Result<TokenCall, BadKey> {
-        let authentication = self.client.authenticate(deps)?;
-        let mut fields = grant.fields(&self.dialect.scope_separator);
-        fields.extend(authentication.fields);
-        for (name, value) in grant.extra(self.dialect) {
-            let is_own = fields.iter().any(|(own, _)| *own == name) || name == "client_secret";
-            if !is_own {
-                fields.push((name, Secret::from(value)));
-            }
-        }
-        let mut request = Request::post(self.url.clone()).accept_json();
-        if let Some((username, password)) = &authentication.basic {
-            request = request.basic(username, password);
-        }
-        let pairs = fields
-            .iter()
-            .map(|(name, value)| (*name, value.expose().as_str()));
-        request = match self.dialect.token_body {
-            TokenBody::Form => request.form(pairs),
-            TokenBody::Json => request.json(&pairs.collect::<BTreeMap<_, _>>()),
-        };
         let mut secrets = grant.secrets();
         secrets.extend(self.client.secrets());
+        let request = match grant {
+            TokenGrant::JwtBearer {
+                rules,
+                audience,
+                subject,
+                scopes,
+            } => {
+                let assertion = Assertion {
+                    rules,
+                    audience,
+                    subject,
+                    scopes,
+                    separator: &self.dialect.scope_separator,
+                };
+                let signed = assertion.signed(self.client, deps)?;
+                secrets.push(signed.clone());
+                self.with_assertion(grant, &assertion, signed)
+            }
+            TokenGrant::AccessToken { call, token } => {
+                let fields = token_exchange::fields(call, token, self.client);
+                self.request(call.method, &self.with_extra(grant, fields))
+            }
+            _ => {
+                let authentication = self.client.authenticate(deps)?;
+                let mut fields = grant.fields(&self.dialect.scope_separator);
+                fields.extend(authentication.fields);
+                let request = self.request(CallMethod::Post, &self.with_extra(grant, fields));
+                match &authentication.basic {
+                    Some((username, password)) => request.basic(username, password),
+                    None => request,
+                }
+            }
+        };
         Ok(TokenCall {
             request,
             url: self.url.clone(),
@@ -168,6 +225,66 @@ impl TokenEndpoint<'_> {
             dialect: self.dialect.clone(),
             single_use: grant.is_single_use(self.dialect),
         })
+    }
+
+    /// The assertion proves the client, so nothing else does (RFC 7521, 4.1).
+    fn with_assertion(
+        &self,
+        grant: &TokenGrant<'_>,
+        assertion: &Assertion<'_>,
+        signed: Secret<String>,
+    ) -> Request {
+        if assertion.rules.carried == AssertionCarrier::BearerToken {
+            return Request::post(self.url.clone())
+                .accept_json()
+                .bearer(&signed)
+                .json(&grant.extra(self.dialect));
+        }
+        let mut fields: Vec<Field<'_>> = vec![
+            ("grant_type", Secret::from(jwt_bearer::GRANT_TYPE)),
+            ("assertion", signed),
+        ];
+        fields.extend(
+            assertion
+                .scope_parameter()
+                .map(|scope| ("scope", Secret::new(scope))),
+        );
+        self.request(CallMethod::Post, &self.with_extra(grant, fields))
+    }
+
+    fn with_extra<'f>(
+        &'f self,
+        grant: &TokenGrant<'_>,
+        mut fields: Vec<Field<'f>>,
+    ) -> Vec<Field<'f>> {
+        for (name, value) in grant.extra(self.dialect) {
+            let is_own = fields.iter().any(|(own, _)| *own == name)
+                || client::AUTHENTICATION.contains(&name);
+            if !is_own {
+                fields.push((name, Secret::from(value)));
+            }
+        }
+        fields
+    }
+
+    fn request(&self, method: CallMethod, fields: &[Field<'_>]) -> Request {
+        let pairs = fields
+            .iter()
+            .map(|(name, value)| (*name, value.expose().as_str()));
+        let method = match method {
+            CallMethod::Post => {
+                let request = Request::post(self.url.clone()).accept_json();
+                return match self.dialect.token_body {
+                    TokenBody::Form => request.form(pairs),
+                    TokenBody::Json => request.json(&pairs.collect::<BTreeMap<_, _>>()),
+                };
+            }
+            CallMethod::Get => Method::GET,
+            CallMethod::Delete => Method::DELETE,
+        };
+        let mut url = self.url.clone();
+        url.query_pairs_mut().extend_pairs(pairs);
+        Request::new(method, url).accept_json()
     }
 }
 
@@ -221,7 +338,7 @@ impl TokenCall {
         let body = json::object_or_form(&response.body);
         if let Some(body) = body
             .as_ref()
-            .filter(|body| response.status.is_success() && TokenSet::is_in(body))
+            .filter(|body| response.status.is_success() && TokenSet::is_in(body, &self.dialect))
         {
             return TokenSet::read(body, sent_at, &self.dialect).ok_or_else(|| Failure {
                 status: Some(response.status.as_u16()),

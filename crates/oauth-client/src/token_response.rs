@@ -1,6 +1,7 @@
 //! The tokens in an answer.
 
 use common::Secret;
+use provider_catalog::{TokenResponse, ZeroLifetime};
 use serde_json::{Map, Value};
 use time::format_description::well_known::{Iso8601, Rfc3339};
 use time::{Duration, OffsetDateTime, PrimitiveDateTime};
@@ -30,17 +31,43 @@ pub struct TokenSet {
     pub scope_raw: Option<String>,
     /// Who signed in; not yet verified.
     pub id_token: Option<Secret<String>>,
+    /// Further tokens of the same answer, by name.
+    pub others: Vec<NamedToken>,
     /// The rest of the answer, without anything secret.
     pub raw: Map<String, Value>,
 }
 
+/// A token beside the main one: the user's, beside that of Slack's bot.
+#[derive(Clone, Debug)]
+pub struct NamedToken {
+    /// Its name in the catalogue.
+    pub name: String,
+    /// The access token.
+    pub access_token: Secret<String>,
+    /// What renews it.
+    pub refresh_token: Option<Secret<String>>,
+    /// When it ends; `None` where nobody knows, or never.
+    pub expires_at: Option<OffsetDateTime>,
+    /// What was granted to it.
+    pub scopes: Option<Vec<String>>,
+}
+
 impl TokenSet {
-    /// Whether the body is a success: a token, and no error beside it.
-    pub(crate) fn is_in(body: &Map<String, Value>) -> bool {
-        let failed = matches!(body.get("error"), Some(Value::String(text)) if !text.is_empty())
-            || matches!(body.get("error"), Some(Value::Object(_)))
-            || body.get("ok") == Some(&Value::Bool(false));
-        !failed && text(body, "access_token").is_some()
+    /// Whether the body is a success: a token, no error beside it, and what the provider's success looks like.
+    pub(crate) fn is_in(body: &Map<String, Value>, dialect: &Dialect) -> bool {
+        let failed = match body.get("error") {
+            Some(Value::String(text)) => !text.is_empty(),
+            Some(Value::Object(_) | Value::Bool(true)) => true,
+            _ => body.get("ok") == Some(&Value::Bool(false)),
+        };
+        let document = Value::Object(body.clone());
+        let response = &dialect.token_response;
+        !failed
+            && response
+                .success
+                .as_ref()
+                .is_none_or(|success| success.holds(&document))
+            && main(&document, response).is_some()
     }
 
     /// `None` where the token is of a type that cannot be used.
@@ -49,34 +76,69 @@ impl TokenSet {
         sent_at: OffsetDateTime,
         dialect: &Dialect,
     ) -> Option<Self> {
-        let access_token = text(body, "access_token")?;
-        let refresh_token = text(body, "refresh_token");
-        let id_token = text(body, "id_token");
-        let known: Vec<_> = [Some(access_token), refresh_token, id_token]
+        let document = Value::Object(body.clone());
+        let response = &dialect.token_response;
+        let own = main(&document, response)?;
+        let access_token = text(own, &response.access_token)?;
+        let refresh_token = text(own, "refresh_token");
+        let id_token = text(own, "id_token").or_else(|| text(body, "id_token"));
+        let others = others(&document, sent_at, dialect);
+        let mut known: Vec<_> = [Some(access_token), refresh_token, id_token]
             .into_iter()
             .flatten()
             .collect();
-        let refresh_lifetimes = [
-            "refresh_token_expires_in",
-            "x_refresh_token_expires_in",
-            "refresh_expires_in",
-        ];
+        for other in &others {
+            known.push(other.access_token.expose());
+            known.extend(
+                other
+                    .refresh_token
+                    .as_ref()
+                    .map(|token| token.expose().as_str()),
+            );
+        }
+        let scope = own.get("scope").or_else(|| body.get("scope"));
         Some(Self {
-            token_type: token_type(body)?,
-            expires_at: expires_at(body, sent_at, dialect),
-            refresh_token_expires_at: refresh_lifetimes.iter().find_map(|name| {
-                sent_at.checked_add(Duration::seconds(positive(body.get(*name)?)?))
-            }),
-            scopes: body
-                .get("scope")
-                .and_then(|scope| scopes(scope, &dialect.scope_separator)),
-            scope_raw: body.get("scope").and_then(scope_raw),
+            token_type: token_type(own, response)?,
+            expires_at: expires_at(own, sent_at, dialect),
+            refresh_token_expires_at: response
+                .refresh_token_expires_in
+                .iter()
+                .find_map(|name| sent_at.checked_add(Duration::seconds(positive(own.get(name)?)?))),
+            scopes: scope.and_then(|scope| scopes(scope, &dialect.scope_separator)),
+            scope_raw: scope.and_then(scope_raw),
             raw: json::without_secrets(body.clone(), &known),
             access_token: Secret::from(access_token),
             refresh_token: refresh_token.map(Secret::from),
             id_token: id_token.map(Secret::from),
+            others,
         })
     }
+}
+
+/// The object that holds the main token.
+fn main<'a>(document: &'a Value, response: &TokenResponse) -> Option<&'a Map<String, Value>> {
+    response
+        .main
+        .iter()
+        .filter_map(|place| place.find(document)?.as_object())
+        .find(|object| text(object, &response.access_token).is_some())
+}
+
+fn others(document: &Value, sent_at: OffsetDateTime, dialect: &Dialect) -> Vec<NamedToken> {
+    let response = &dialect.token_response;
+    let named = response.others.iter().filter_map(|(name, place)| {
+        let object = place.find(document)?.as_object()?;
+        Some(NamedToken {
+            name: name.clone(),
+            access_token: Secret::from(text(object, &response.access_token)?),
+            refresh_token: text(object, "refresh_token").map(Secret::from),
+            expires_at: expires_at(object, sent_at, dialect),
+            scopes: object
+                .get("scope")
+                .and_then(|scope| scopes(scope, &dialect.scope_separator)),
+        })
+    });
+    named.collect()
 }
 
 /// A member that is a non-empty string.
@@ -84,15 +146,17 @@ fn text<'a>(body: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
     body.get(name)?.as_str().filter(|text| !text.is_empty())
 }
 
-/// Bearer in any case, or nothing; Slack calls its bearer tokens "bot" and "user".
-fn token_type(body: &Map<String, Value>) -> Option<String> {
-    match text(body, "token_type")
-        .map(str::to_ascii_lowercase)
-        .as_deref()
-    {
-        None | Some("bearer" | "bot" | "user") => Some("Bearer".to_owned()),
-        Some(_) => None,
-    }
+/// Bearer in any case, or nothing, or the provider's own word for it.
+fn token_type(body: &Map<String, Value>, response: &TokenResponse) -> Option<String> {
+    let Some(kind) = text(body, "token_type") else {
+        return Some("Bearer".to_owned());
+    };
+    let is_bearer = kind.eq_ignore_ascii_case("bearer")
+        || response
+            .bearer_types
+            .iter()
+            .any(|word| kind.eq_ignore_ascii_case(word));
+    is_bearer.then(|| "Bearer".to_owned())
 }
 
 fn expires_at(
@@ -103,8 +167,7 @@ fn expires_at(
     let after = |seconds: i64| sent_at.checked_add(Duration::seconds(seconds));
     match body.get("expires_in").and_then(number) {
         Some(seconds) if seconds > 0 => return after(seconds),
-        // Never, says Mailchimp.
-        Some(0) => return None,
+        Some(0) if dialect.token_response.zero_lifetime == ZeroLifetime::Never => return None,
         // Nonsense, which is as good as nothing.
         _ => {}
     }

@@ -15,5 +15,5 @@ mod schema;
 
 pub use catalog::Catalog;
 pub use read::{Account, Person};
-pub use resolved::ResolvedProvider;
+pub use resolved::{Captured, Renewal, ResolvedProvider};
 pub use schema::*;

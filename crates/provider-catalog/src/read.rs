@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::schema::{Accounts, Identity, Pointer};
+use crate::schema::{Accounts, Api, ApiErrorClass, ApiErrorRule, Identity, Pointer, is_any_of};
 
 /// Who the user is at the provider, as far as the documents tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -53,7 +53,8 @@ impl Accounts {
     /// Reads a listing; `None` where it is not what the entry describes. Items without an id are left out.
     pub fn read(&self, document: &Value) -> Option<Vec<Account>> {
         let items = self.items.find(document)?.as_array()?;
-        let accounts = items.iter().filter_map(|item| {
+        let counts = |item: &&Value| self.only.as_ref().is_none_or(|only| only.holds(item));
+        let accounts = items.iter().filter(counts).filter_map(|item| {
             let id = self.id.text(item)?;
             let active = self
                 .active
@@ -67,5 +68,31 @@ impl Accounts {
             })
         });
         Some(accounts.collect())
+    }
+}
+
+impl Api {
+    /// What an answer says of the credential or the account; `None` where it says nothing of them.
+    pub fn error_class<'a>(
+        &self,
+        status: u16,
+        header: impl Fn(&str) -> Option<&'a str>,
+        body: &Value,
+    ) -> Option<ApiErrorClass> {
+        let fits = |rule: &&ApiErrorRule| {
+            let found = match (&rule.header, &rule.at) {
+                (Some(name), _) => header(name).map(Value::from),
+                (None, Some(at)) => at.find(body).cloned(),
+                (None, None) => return rule.status == status,
+            };
+            rule.status == status && found.is_some_and(|found| is_any_of(&found, &rule.any_of))
+        };
+        let own = self.errors.iter().find(fits).map(|rule| rule.means);
+        own.or(match status {
+            401 => Some(ApiErrorClass::TokenRefused),
+            429 => Some(ApiErrorClass::RateLimited),
+            408 | 425 | 500..=599 => Some(ApiErrorClass::Transient),
+            _ => None,
+        })
     }
 }

@@ -6,7 +6,8 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use crate::schema::{
-    AuthMode, Endpoints, FieldProblem, FillError, Location, Provider, TextTemplate, UrlTemplate,
+    AuthMode, Capture, CapturedPart, Endpoints, FieldProblem, FillError, JwtBearer, Location,
+    Parameter, Provider, RefreshStrategy, TextTemplate, TokenExchange, UrlTemplate,
 };
 
 /// What the catalogue says of a provider, and an integration does not change.
@@ -32,7 +33,43 @@ pub struct ResolvedProvider {
     hosts_replaced: bool,
 }
 
+/// What renews a grant's access token, with what the entry says about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renewal<'a> {
+    /// Its refresh token.
+    RefreshToken,
+    /// The client's own credentials.
+    ClientCredentials,
+    /// Another assertion of the client's.
+    JwtBearer(&'a JwtBearer),
+    /// A trade of the access token itself, while it lives.
+    TokenExchange(&'a TokenExchange),
+    /// Nothing.
+    None,
+}
+
 impl Provider {
+    /// What renews a grant that came about by `mode`. Whoever has neither a refresh token nor anything else to renew with
+    /// connects again, whatever this says.
+    pub fn renewal(&self, mode: AuthMode) -> Renewal<'_> {
+        let refresh = &self.refresh;
+        match (mode, refresh.strategy) {
+            (AuthMode::ApiKey | AuthMode::Basic, _) => Renewal::None,
+            (AuthMode::OAuth2ClientCredentials, _) => Renewal::ClientCredentials,
+            (AuthMode::OAuth2JwtBearer, _) | (_, RefreshStrategy::JwtBearer) => refresh
+                .jwt_bearer
+                .as_ref()
+                .map_or(Renewal::None, Renewal::JwtBearer),
+            (_, RefreshStrategy::RefreshToken) => Renewal::RefreshToken,
+            (_, RefreshStrategy::ClientCredentials) => Renewal::ClientCredentials,
+            (_, RefreshStrategy::TokenExchange) => refresh
+                .token_exchange
+                .as_ref()
+                .map_or(Renewal::None, Renewal::TokenExchange),
+            (_, RefreshStrategy::None) => Renewal::None,
+        }
+    }
+
     /// [`Self::with_overrides_for`] the provider's usual way to authenticate.
     ///
     /// # Errors
@@ -126,6 +163,44 @@ impl Provider {
     }
 }
 
+/// What a provider says about itself, for parameters that it tells.
+#[derive(Clone, Copy, Debug)]
+pub enum Captured<'a> {
+    /// The callback's parameters.
+    Callback(&'a BTreeMap<String, String>),
+    /// The token response.
+    TokenResponse(&'a Value),
+    /// The answer of `identity.endpoint`.
+    Identity(&'a Value),
+}
+
+impl Captured<'_> {
+    fn find(self, capture: &Capture) -> Option<String> {
+        match self {
+            Self::Callback(parameters) => parameters.get(capture.callback.as_ref()?).cloned(),
+            Self::TokenResponse(document) => capture.token_response.as_ref()?.text(document),
+            Self::Identity(document) => capture.identity.as_ref()?.text(document),
+        }
+    }
+}
+
+impl Parameter {
+    /// Whether a connection may have this value.
+    pub fn admits(&self, value: &str) -> bool {
+        value.len() <= MAX_PARAMETER_BYTES && self.pattern.matches(value)
+    }
+}
+
+/// The host of an https URL that is nothing but an origin, with or without a path.
+fn host_of(text: &str) -> Option<String> {
+    let url = Url::parse(text).ok()?;
+    let is_plain = url.scheme() == "https"
+        && url.username().is_empty()
+        && url.password().is_none()
+        && url.port().is_none();
+    is_plain.then(|| url.host_str().map(str::to_owned))?
+}
+
 impl ResolvedProvider {
     /// The entry, merged.
     pub fn provider(&self) -> &Provider {
@@ -205,10 +280,10 @@ impl ResolvedProvider {
         };
         for (name, parameter) in declared {
             match given.get(name).or(parameter.default.as_ref()) {
+                // The provider will tell.
+                None if parameter.captured.is_some() => {}
                 None => problem(name, format!("is required: {}", parameter.description)),
-                Some(value)
-                    if value.len() > MAX_PARAMETER_BYTES || !parameter.pattern.matches(value) =>
-                {
+                Some(value) if !parameter.admits(value) => {
                     problem(name, format!("must match {}", parameter.pattern.as_str()));
                 }
                 Some(value) => {
@@ -218,6 +293,44 @@ impl ResolvedProvider {
         }
         for name in given.keys().filter(|name| !declared.contains_key(*name)) {
             problem(name, "is no parameter of this provider".to_owned());
+        }
+        if problems.is_empty() {
+            Ok(values)
+        } else {
+            Err(problems)
+        }
+    }
+
+    /// The parameters that the provider tells in `document`, each matched against its pattern: what does not match is
+    /// left out, and named. A host that comes from outside decides where a secret is sent.
+    ///
+    /// # Errors
+    ///
+    /// Each one that does not match, as `connection_parameters.<name>`.
+    pub fn captured(
+        &self,
+        document: Captured<'_>,
+    ) -> Result<BTreeMap<String, String>, Vec<FieldProblem>> {
+        let mut values = BTreeMap::new();
+        let mut problems = Vec::new();
+        for (name, parameter) in &self.provider.parameters {
+            let Some(capture) = &parameter.captured else {
+                continue;
+            };
+            let Some(found) = document.find(capture) else {
+                continue;
+            };
+            let value = match capture.part {
+                CapturedPart::Whole => Some(found),
+                CapturedPart::Host => host_of(&found),
+            };
+            match value.filter(|value| parameter.admits(value)) {
+                Some(value) => drop(values.insert(name.clone(), value)),
+                None => problems.push(FieldProblem::new(
+                    format!("connection_parameters.{name}"),
+                    format!("must match {}", parameter.pattern.as_str()),
+                )),
+            }
         }
         if problems.is_empty() {
             Ok(values)

@@ -4,7 +4,7 @@ use egress::{EgressConfig, EgressError, Refusal};
 use oauth_client::{
     Class, ClientAuth, Dialect, Failure, ReauthorizationCause as Cause, TokenEndpoint, TokenGrant,
 };
-use provider_catalog::{Catalog, TokenErrorClass, TokenErrorRule};
+use provider_catalog::{Catalog, Errors, Pointer, TokenErrorRule};
 use serde_json::json;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
@@ -235,16 +235,23 @@ fn a_dialect_comes_from_the_catalogue() {
 fn a_dialects_own_rules_come_first() {
     let rule =
         |json: serde_json::Value| serde_json::from_value::<TokenErrorRule>(json).expect("a rule");
+    let rules = vec![
+        rule(
+            json!({"error": "invalid_grant", "at": "/error_codes", "any_of": [50173, "70008"], "means": "reauthorization", "cause": "expired"}),
+        ),
+        rule(
+            json!({"error": "invalid_grant", "description_contains": "clock", "means": "configuration"}),
+        ),
+        rule(json!({"status": 422, "means": "transient"})),
+        rule(json!({"status": [418, 520], "means": "configuration"})),
+        rule(json!({"error": "teapot", "means": "rate_limited", "wait": "15m"})),
+    ];
     let dialect = Dialect {
-        errors: vec![
-            rule(
-                json!({"error": "invalid_grant", "at": "/error_codes/0", "equals": 50173, "means": "reauthorization", "cause": "expired"}),
-            ),
-            rule(
-                json!({"error": "invalid_grant", "description_contains": "clock", "means": "configuration"}),
-            ),
-            rule(json!({"status": 422, "means": "transient"})),
-        ],
+        errors: Errors {
+            code: vec![Pointer::try_from("/fault/number".to_owned()).expect("a pointer")],
+            rules,
+            ..Errors::default()
+        },
         ..Dialect::default()
     };
     let class = |status, body: serde_json::Value| {
@@ -252,13 +259,39 @@ fn a_dialects_own_rules_come_first() {
             refresh_call(&dialect).read(Ok(answer(status, &[], &body.to_string())), NOW, NOW);
         outcome.expect_err("a failure").class
     };
-    assert_eq!(dialect.errors[0].means, TokenErrorClass::Reauthorization);
+    for codes in [
+        json!([50173]),
+        json!([1, 50173]),
+        json!(50173),
+        json!("50173"),
+        json!([70008]),
+    ] {
+        assert_eq!(
+            class(400, json!({"error": "invalid_grant", "error_codes": codes})),
+            Class::Reauthorization(Cause::Expired),
+            "{codes}"
+        );
+    }
+    // The code counts only beside the error, and not at all where the server has broken down.
     assert_eq!(
         class(
             400,
+            json!({"error": "invalid_client", "error_codes": [50173]})
+        ),
+        Class::Configuration
+    );
+    assert_eq!(
+        class(
+            503,
             json!({"error": "invalid_grant", "error_codes": [50173]})
         ),
-        Class::Reauthorization(Cause::Expired)
+        Class::Transient
+    );
+    assert_eq!(class(520, json!({})), Class::Configuration);
+    assert_eq!(class(400, json!({"error": "teapot"})), in_seconds(15 * 60));
+    assert_eq!(
+        class(400, json!({"fault": {"number": "teapot"}})),
+        in_seconds(15 * 60)
     );
     assert_eq!(
         class(400, json!({"error": "invalid_grant", "error_codes": [1]})),

@@ -2,6 +2,8 @@ use oauth_client::{
     Class, ClientAuth, Dialect, Failure, RevocationCall, RevocationEndpoint, TokenTypeHint,
 };
 
+use provider_catalog::{CallMethod, Revocation, TokenCarrier};
+
 use crate::world::{NOW, Provider, answer, client, deps, egress, secret, url};
 
 fn call(target: &url::Url, hint: Option<TokenTypeHint>) -> RevocationCall {
@@ -10,6 +12,7 @@ fn call(target: &url::Url, hint: Option<TokenTypeHint>) -> RevocationCall {
         url: target,
         client: &client(ClientAuth::SecretPost(secret("s"))),
         dialect: &Dialect::default(),
+        habits: &Revocation::default(),
     }
     .call(&secret("the token"), hint, &deps)
     .expect("a call")
@@ -42,6 +45,31 @@ async fn checklist_46_the_token_goes_with_a_hint_and_the_clients_proof() {
         .await
         .expect("revoked again");
     assert_eq!(provider.seen()[1].field("token_type_hint"), None);
+}
+
+#[tokio::test]
+async fn checklist_46_a_token_may_end_itself() {
+    let provider = Provider::start(|_| (200, vec![], r#"{"success":true}"#.to_owned())).await;
+    let (deps, _) = deps();
+    let target = provider.url("/me/permissions");
+    let endpoint = RevocationEndpoint {
+        url: &target,
+        client: &client(ClientAuth::SecretPost(secret("s"))),
+        dialect: &Dialect::default(),
+        habits: &Revocation {
+            method: CallMethod::Delete,
+            carried: TokenCarrier::BearerToken,
+            ..Revocation::default()
+        },
+    };
+    let call = endpoint.call(&secret("the token"), None, &deps);
+    call.expect("a call")
+        .send(&egress(), &deps)
+        .await
+        .expect("revoked");
+    let seen = provider.only();
+    assert_eq!(seen.headers["authorization"], "Bearer the token");
+    assert!(seen.body.is_empty() && seen.query.is_empty());
 }
 
 #[test]

@@ -1,5 +1,6 @@
-use oauth_client::{Callback, Dialect};
+use oauth_client::{Callback, Class, Dialect};
 use proptest::prelude::*;
+use provider_catalog::Catalog;
 use serde_json::Value;
 
 use crate::world::{NOW, answer, read, refresh_call};
@@ -40,6 +41,12 @@ fn name() -> impl Strategy<Value = String> {
             "status",
             "ok",
             "refresh_token_expires_in",
+            "error_codes",
+            "error_subtype",
+            "error_subcode",
+            "authed_user",
+            "data",
+            "token",
         ])
         .prop_map(str::to_owned),
         ".{0,6}",
@@ -63,6 +70,35 @@ proptest! {
         } else if let Err(failure) = outcome {
             prop_assert!(failure.description.is_none_or(|text| text.chars().count() <= 256 && !text.chars().any(char::is_control)));
             prop_assert!(failure.code.is_none_or(|code| code.len() <= 64 && code.bytes().all(|byte| byte.is_ascii_graphic())));
+        }
+    }
+
+    /// In every dialect of the catalogue; and a server that has broken down ends no grant in any of them.
+    #[test]
+    fn reading_an_answer_in_any_dialect_never_panics(
+        status in 100_u16..1000,
+        body in prop::collection::hash_map(name(), value(), 0..8),
+    ) {
+        let body = Value::from_iter(body).to_string();
+        for provider in Catalog::builtin().iter() {
+            let outcome = refresh_call(&Dialect::from(provider)).read(Ok(answer(status, &[], &body)), NOW, NOW);
+            match outcome {
+                Ok(tokens) => {
+                    prop_assert!((200..300).contains(&status));
+                    prop_assert!(!tokens.access_token.expose().is_empty());
+                    prop_assert!(tokens.others.iter().all(|other| !other.access_token.expose().is_empty()));
+                    let raw = Value::Object(tokens.raw).to_string();
+                    let all = std::iter::once(&tokens.access_token).chain(tokens.others.iter().map(|other| &other.access_token));
+                    for token in all.filter(|token| token.expose().len() > 8) {
+                        prop_assert!(!raw.contains(token.expose().as_str()));
+                    }
+                }
+                Err(failure) => prop_assert!(
+                    !(500..=599).contains(&status) || !matches!(failure.class, Class::Reauthorization(_)),
+                    "{}: {failure:?}",
+                    provider.key.as_str()
+                ),
+            }
         }
     }
 

@@ -1,5 +1,6 @@
-use oauth_client::{Class, Dialect};
-use serde_json::json;
+use oauth_client::{Class, Dialect, Failure, TokenSet};
+use provider_catalog::Catalog;
+use serde_json::{Value, json};
 use time::Duration;
 use time::macros::datetime;
 
@@ -73,14 +74,13 @@ fn checklist_21_the_token_type_is_compared_without_case() {
         json!("bearer"),
         json!("Bearer"),
         json!("BEARER"),
-        json!("bot"),
         json!(""),
         json!(null),
     ] {
         let tokens = ok(&json!({"access_token": "t", "token_type": kind}));
         assert_eq!(tokens.token_type, "Bearer", "{kind}");
     }
-    for kind in ["mac", "DPoP", "N_A"] {
+    for kind in ["mac", "DPoP", "N_A", "bot"] {
         let failure = read(
             200,
             &[],
@@ -151,14 +151,174 @@ fn checklist_22_expiry_is_read_in_every_shape_and_counts_from_the_request() {
         .read(Ok(answer(200, &[], r#"{"access_token":"t"}"#)), NOW, later)
         .expect("a token");
     assert_eq!(silent.expires_at, in_seconds(5400));
-    let never = answer(200, &[], r#"{"access_token":"t","expires_in":0}"#);
+    let zero = || answer(200, &[], r#"{"access_token":"t","expires_in":0}"#);
+    let end = |dialect: &Dialect| {
+        let tokens = refresh_call(dialect).read(Ok(zero()), NOW, later);
+        tokens.expect("a token").expires_at
+    };
+    assert_eq!(end(&dialect), in_seconds(5400));
+    let never = Dialect {
+        token_response: catalogued("mailchimp").token_response,
+        ..dialect
+    };
+    assert_eq!(end(&never), None);
+}
+
+fn catalogued(key: &str) -> Dialect {
+    Dialect::from(Catalog::builtin().get(key).expect("an entry"))
+}
+
+fn of(key: &str, body: &Value) -> Result<TokenSet, Failure> {
+    refresh_call(&catalogued(key)).read(Ok(answer(200, &[], &body.to_string())), NOW, NOW)
+}
+
+#[test]
+fn slacks_answer_holds_the_bots_token_and_the_users() {
+    let body = json!({
+        "ok": true, "access_token": "xoxb-canary", "token_type": "bot", "scope": "chat:write,channels:read",
+        "expires_in": 43_200, "refresh_token": "xoxe-canary", "bot_user_id": "U0", "app_id": "A1",
+        "team": {"id": "T1", "name": "Acme"}, "enterprise": null,
+        "authed_user": {"id": "U1", "scope": "search:read", "access_token": "xoxp-canary", "token_type": "user",
+                        "expires_in": "21600", "refresh_token": "xoxe-user-canary"},
+    });
+    let tokens = of("slack", &body).expect("tokens");
+    assert_eq!(tokens.access_token.expose(), "xoxb-canary");
+    assert_eq!(tokens.token_type, "Bearer");
     assert_eq!(
-        refresh_call(&dialect)
-            .read(Ok(never), NOW, later)
-            .expect("a token")
-            .expires_at,
-        None
+        tokens.scopes.expect("scopes"),
+        ["chat:write", "channels:read"]
     );
+    let [user] = &tokens.others[..] else {
+        panic!("one more token");
+    };
+    assert_eq!(
+        (user.name.as_str(), user.access_token.expose().as_str()),
+        ("user", "xoxp-canary")
+    );
+    assert_eq!(
+        user.refresh_token
+            .as_ref()
+            .expect("one of its own")
+            .expose(),
+        "xoxe-user-canary"
+    );
+    assert_eq!(user.expires_at, Some(NOW + Duration::hours(6)));
+    assert_eq!(
+        user.scopes.as_deref(),
+        Some(&["search:read".to_owned()][..])
+    );
+    assert_eq!(tokens.raw["authed_user"]["id"], "U1");
+    let text = serde_json::to_string(&tokens.raw).expect("JSON");
+    assert!(!text.contains("canary"), "{text}");
+
+    // Only a user's scopes were asked for.
+    let body = json!({"ok": true, "app_id": "A1", "team": {"id": "T1"},
+        "authed_user": {"id": "U1", "access_token": "xoxp-canary", "token_type": "user", "scope": "search:read"}});
+    let tokens = of("slack", &body).expect("tokens");
+    assert_eq!(tokens.access_token.expose(), "xoxp-canary");
+    assert_eq!(tokens.scopes.expect("scopes"), ["search:read"]);
+    assert_eq!(tokens.others.len(), 1);
+    // Only a bot's.
+    let body = json!({"ok": true, "access_token": "xoxb", "token_type": "bot", "authed_user": {"id": "U1"}});
+    assert!(of("slack", &body).expect("a token").others.is_empty());
+}
+
+#[test]
+fn checklist_20_the_provider_says_what_a_success_looks_like() {
+    for body in [
+        json!({"access_token": "t"}),
+        json!({"access_token": "t", "ok": "true?"}),
+        json!({"access_token": "t", "ok": false}),
+        json!({"access_token": "t", "ok": null}),
+    ] {
+        let failure = of("slack", &body).expect_err("not ok");
+        assert_eq!(failure.class, Class::ProviderBug, "{body}");
+    }
+    let numbered: provider_catalog::TokenResponse = serde_json::from_value(
+        json!({"success": {"at": "/code", "any_of": [0]}, "main": ["/data"]}),
+    )
+    .expect("a shape");
+    let dialect = Dialect {
+        token_response: numbered,
+        ..Dialect::default()
+    };
+    let read = |body: Value| {
+        refresh_call(&dialect).read(Ok(answer(200, &[], &body.to_string())), NOW, NOW)
+    };
+    let tokens =
+        read(json!({"code": 0, "message": "OK", "data": {"access_token": "t", "expires_in": 60}}));
+    assert_eq!(
+        tokens.expect("a token").expires_at,
+        Some(NOW + Duration::minutes(1))
+    );
+    for body in [
+        json!({"code": 40_105, "message": "Access token is invalid", "data": {}}),
+        json!({"code": 40_105, "message": "no", "data": {"access_token": "t"}}),
+        json!({"data": {"access_token": "t"}}),
+        json!({"code": 0, "access_token": "t"}),
+    ] {
+        assert!(read(body.clone()).is_err(), "{body}");
+    }
+    // An error beside a token, in another shape.
+    assert!(of("google", &json!({"access_token": "t", "error": true})).is_err());
+}
+
+#[test]
+fn an_installations_token_has_another_name() {
+    let body = json!({"token": "ghs_canary", "expires_at": "2026-01-01T13:00:00Z",
+        "permissions": {"issues": "write"}, "repository_selection": "selected"});
+    let response = answer(201, &[], &body.to_string());
+    let tokens = refresh_call(&catalogued("github-app"))
+        .read(Ok(response), NOW, NOW)
+        .expect("a token");
+    assert_eq!(tokens.access_token.expose(), "ghs_canary");
+    assert_eq!(tokens.expires_at, Some(NOW + Duration::hours(1)));
+    assert_eq!(tokens.raw["permissions"]["issues"], "write");
+    assert!(!tokens.raw.contains_key("token"));
+}
+
+#[test]
+fn instagrams_first_answer_is_a_list() {
+    let inner = json!({"access_token": "IG", "user_id": "17841", "permissions": "instagram_business_basic"});
+    for body in [json!({"data": [inner]}), inner] {
+        assert_eq!(
+            of("instagram", &body)
+                .expect("a token")
+                .access_token
+                .expose(),
+            "IG",
+            "{body}"
+        );
+    }
+}
+
+#[test]
+fn checklist_42_the_refresh_tokens_own_end_is_read_under_each_of_its_names() {
+    for (key, name) in [
+        ("google", "refresh_token_expires_in"),
+        ("linkedin", "refresh_token_expires_in"),
+        ("microsoft", "refresh_token_expires_in"),
+        ("quickbooks", "x_refresh_token_expires_in"),
+        ("keycloak", "refresh_expires_in"),
+    ] {
+        for value in [json!(8_726_400), json!("8726400")] {
+            let mut body = json!({"access_token": "t", "refresh_token": "r", "expires_in": 3600});
+            body[name] = value;
+            let tokens = of(key, &body).expect("tokens");
+            assert_eq!(
+                tokens.refresh_token_expires_at,
+                Some(NOW + Duration::days(101)),
+                "{key}"
+            );
+        }
+        // Keycloak's offline tokens do not end.
+        let mut body = json!({"access_token": "t"});
+        body[name] = json!(0);
+        assert_eq!(
+            of(key, &body).expect("a token").refresh_token_expires_at,
+            None
+        );
+    }
 }
 
 #[test]

@@ -140,6 +140,7 @@ pub(crate) fn read(status: u16, headers: &[(&str, &str)], body: &str) -> Result<
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) path: String,
+    pub(crate) query: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: String,
 }
@@ -210,6 +211,7 @@ async fn serve(State((provider, answer)): State<(Provider, Answer)>, request: Re
     let body = axum::body::to_bytes(body, 1 << 20).await.expect("a body");
     let seen = Seen {
         path: head.uri.path().to_owned(),
+        query: head.uri.query().unwrap_or_default().to_owned(),
         headers: head.headers,
         body: String::from_utf8(body.to_vec()).expect("text"),
     };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Location, Pointer, TextTemplate, UrlTemplate};
+use super::{ApiErrorRule, Condition, Location, Pointer, TextTemplate, UrlTemplate};
 
 /// Who the user is at the provider. Each list holds places to look at, best first.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,18 +54,23 @@ pub struct Accounts {
     /// A boolean that says whether the item can be used; an item without it can.
     #[serde(default)]
     pub active: Option<Pointer>,
+    /// The items that count, where not all do: one product of several.
+    #[serde(default)]
+    pub only: Option<Condition>,
 }
 
 /// The provider's API.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Api {
-    /// What paths are appended to.
+    /// What paths are appended to; `{account}` is the active account.
     pub base_url: Option<UrlTemplate>,
     /// Sent with every call; one that names `{account}` is left out where no account is active.
     pub headers: BTreeMap<String, TextTemplate>,
     /// Where the credential goes.
     pub credential: Credential,
+    /// What its errors say of the credential or the account; the first that fits counts, before what statuses mean everywhere.
+    pub errors: Vec<ApiErrorRule>,
 }
 
 /// Where an access token or an API key goes. A user name and password always go as RFC 7617 says.

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::{AuthMode, FieldProblem, Location, Provider, RefreshStrategy, ReplayWindow};
+use super::{
+    AuthMode, CallMethod, FieldProblem, Location, Pointer, Provider, RefreshStrategy, ReplayWindow,
+    TokenCarrier, TokenErrorClass,
+};
 
 impl Provider {
     /// Everything that does not fit together.
@@ -11,6 +14,9 @@ impl Provider {
         self.check_names(&mut problems);
         self.check_places(&mut problems);
         self.check_oauth2(&mut problems);
+        self.check_renewal(&mut problems);
+        self.check_token_response(&mut problems);
+        self.check_errors(&mut problems);
         self.check_api(&mut problems);
         problems
     }
@@ -18,12 +24,16 @@ impl Provider {
     /// The fields of `required_overrides` that hold nothing although `mode` needs them: endpoints only where no issuer can
     /// tell them, and the authorization endpoint only where a browser goes there.
     pub fn missing_overrides(&self, mode: AuthMode) -> Vec<&str> {
-        let present: BTreeSet<_> = self.urls().into_iter().map(|(field, _)| field).collect();
+        let document = serde_json::to_value(self).unwrap_or_default();
         let needed = |field: &&str| match *field {
             "endpoints.authorization" => self.issuer.is_none() && mode == AuthMode::OAuth2Code,
             field => !(field.starts_with("endpoints.") && self.issuer.is_some()),
         };
-        let missing = |field: &&str| !present.contains(field);
+        let missing = |field: &&str| {
+            document
+                .pointer(&format!("/{}", field.replace('.', "/")))
+                .is_none_or(serde_json::Value::is_null)
+        };
         self.required_overrides
             .iter()
             .map(String::as_str)
@@ -47,14 +57,26 @@ impl Provider {
         }
         for (name, parameter) in &self.parameters {
             let field = format!("parameters.{name}");
-            let is_name = !name.is_empty()
-                && name
-                    .bytes()
-                    .all(|byte| byte.is_ascii_lowercase() || byte == b'_');
-            if !is_name || ["account", "secret"].contains(&name.as_str()) {
+            if !is_name(name) || ["account", "secret"].contains(&name.as_str()) {
                 problems.push(FieldProblem::new(
                     &field,
                     "must be named by small letters and underscores, not account or secret",
+                ));
+            }
+            if let Some(captured) = &parameter.captured
+                && [
+                    captured.callback.is_some(),
+                    captured.token_response.is_some(),
+                    captured.identity.is_some(),
+                ]
+                .into_iter()
+                .filter(|is_set| *is_set)
+                .count()
+                    != 1
+            {
+                problems.push(FieldProblem::new(
+                    format!("{field}.captured"),
+                    "must name one of callback, token_response and identity",
                 ));
             }
             for (member, value) in [
@@ -79,9 +101,11 @@ impl Provider {
             } else {
                 "required_overrides".to_owned()
             };
-            if document
-                .pointer(&format!("/{}", path.replace('.', "/")))
-                .is_none()
+            let is_header = path.starts_with("api.headers.");
+            if !is_header
+                && document
+                    .pointer(&format!("/{}", path.replace('.', "/")))
+                    .is_none()
             {
                 problems.push(FieldProblem::new(
                     field,
@@ -104,9 +128,23 @@ impl Provider {
             }
         };
         for (field, url) in self.urls() {
-            check(field, url.places(), &[]);
+            // An API may have the account in its address.
+            let also: &[&str] = if field == "api.base_url" {
+                &["account"]
+            } else {
+                &[]
+            };
+            check(field, url.places(), also);
         }
         check("docs_url", self.docs_url.places(), &[]);
+        if let Some(audience) = self
+            .refresh
+            .jwt_bearer
+            .as_ref()
+            .and_then(|bearer| bearer.audience.as_ref())
+        {
+            check("refresh.jwt_bearer.audience", audience.places(), &[]);
+        }
         for (field, location) in self.locations() {
             check(field, location.places(), &[]);
         }
@@ -169,49 +207,126 @@ impl Provider {
                 "is needed beside discovery_url, to compare with",
             ));
         }
-        if self.refresh.rotates == Some(true)
-            && self.refresh.strategy != RefreshStrategy::RefreshToken
-        {
+    }
+
+    fn check_renewal(&self, problems: &mut Vec<FieldProblem>) {
+        let refresh = &self.refresh;
+        let needed = [
+            (
+                "refresh.jwt_bearer",
+                refresh.jwt_bearer.is_some(),
+                refresh.strategy == RefreshStrategy::JwtBearer
+                    || self.speaks(&[AuthMode::OAuth2JwtBearer]),
+            ),
+            (
+                "refresh.token_exchange",
+                refresh.token_exchange.is_some(),
+                refresh.strategy == RefreshStrategy::TokenExchange,
+            ),
+        ];
+        for (field, present, wanted) in needed {
+            if wanted != present {
+                let description = if wanted {
+                    "is needed for the strategy"
+                } else {
+                    "belongs to another strategy"
+                };
+                problems.push(FieldProblem::new(field, description));
+            }
+        }
+        if refresh.rotates == Some(true) && refresh.strategy != RefreshStrategy::RefreshToken {
             problems.push(FieldProblem::new(
                 "refresh.rotates",
                 "is for the strategy refresh_token alone",
             ));
         }
-        if self.refresh.rotates == Some(false) && self.refresh.replay_window != ReplayWindow::None {
+        if refresh.rotates == Some(false) && refresh.replay_window != ReplayWindow::None {
             problems.push(FieldProblem::new(
                 "refresh.replay_window",
                 "is for refresh tokens that rotate",
             ));
         }
-        for (at, rule) in self.token_errors.iter().enumerate() {
-            let field = format!("token_errors[{at}]");
-            if rule.status.is_none()
-                && rule.error.is_none()
-                && rule.description_contains.is_none()
-                && rule.at.is_none()
-            {
-                problems.push(FieldProblem::new(&field, "must state a condition"));
-            }
-            if rule.at.is_some() != rule.equals.is_some() {
+        if self.revocation.method == CallMethod::Get {
+            problems.push(FieldProblem::new(
+                "revocation.method",
+                "must be POST or DELETE",
+            ));
+        }
+        if self.revocation.method == CallMethod::Delete
+            && self.revocation.carried != TokenCarrier::BearerToken
+        {
+            problems.push(FieldProblem::new(
+                "revocation.carried",
+                "must be bearer_token, since a DELETE has no body",
+            ));
+        }
+    }
+
+    fn check_token_response(&self, problems: &mut Vec<FieldProblem>) {
+        let response = &self.token_response;
+        if response.main.is_empty() || response.access_token.is_empty() {
+            problems.push(FieldProblem::new(
+                "token_response",
+                "must say where the access token stands",
+            ));
+        }
+        for (name, place) in &response.others {
+            if !is_name(name) || *place == Pointer::default() {
                 problems.push(FieldProblem::new(
-                    &field,
-                    "must have both at and equals, or neither",
+                    format!("token_response.others.{name}"),
+                    "must be named by small letters and underscores, and stand in a member",
                 ));
             }
-            if rule.cause.is_some() != (rule.means == super::TokenErrorClass::Reauthorization) {
+        }
+        if response
+            .success
+            .as_ref()
+            .is_some_and(|success| success.any_of.is_empty())
+        {
+            problems.push(FieldProblem::new(
+                "token_response.success.any_of",
+                "must not be empty",
+            ));
+        }
+    }
+
+    fn check_errors(&self, problems: &mut Vec<FieldProblem>) {
+        for (at, rule) in self.errors.rules.iter().enumerate() {
+            let mut problem = |description: &str| {
                 problems.push(FieldProblem::new(
-                    &field,
-                    "must have a cause with reauthorization, and only then",
+                    format!("errors.rules[{at}]"),
+                    description,
                 ));
+            };
+            if rule.status.is_empty() && rule.error.is_empty() && rule.at.is_none() {
+                problem("must name a status, an error or a place; text alone says nothing");
+            }
+            if rule.at.is_some() == rule.any_of.is_empty() {
+                problem("must have both at and any_of, or neither");
+            }
+            if rule.cause.is_some() != (rule.means == TokenErrorClass::Reauthorization) {
+                problem("must have a cause with reauthorization, and only then");
+            }
+            if rule.wait.is_some() && rule.means != TokenErrorClass::RateLimited {
+                problem("must have a wait with rate_limited alone");
             }
             if rule
                 .description_contains
                 .as_ref()
-                .is_some_and(|text| *text != text.to_lowercase())
+                .is_some_and(|text| *text != text.to_lowercase() || text.is_empty())
             {
+                problem("must have description_contains in lower case");
+            }
+        }
+        for (at, rule) in self.api.errors.iter().enumerate() {
+            let field = format!("api.errors[{at}]");
+            if rule.header.is_some() && rule.at.is_some() {
+                problems.push(FieldProblem::new(&field, "must look at one place"));
+            }
+            if (rule.header.is_some() || rule.at.is_some()) == rule.any_of.is_empty() {
                 problems.push(FieldProblem::new(
                     &field,
-                    "must have description_contains in lower case",
+                    "must have any_of beside header or at, and only then",
                 ));
             }
         }
@@ -292,6 +407,14 @@ impl Provider {
     fn speaks(&self, modes: &[AuthMode]) -> bool {
         self.auth_modes.iter().any(|mode| modes.contains(mode))
     }
+}
+
+/// Small letters and underscores.
+fn is_name(text: &str) -> bool {
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
 }
 
 /// A token of RFC 9110, 5.6.2, which names headers.

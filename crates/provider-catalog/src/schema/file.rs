@@ -15,6 +15,17 @@ pub struct FileProblem {
     pub problem: FieldProblem,
 }
 
+impl FileProblem {
+    /// A problem of a field, with the line on which the field stands.
+    pub fn at(file: &str, text: &str, problem: FieldProblem) -> Self {
+        Self {
+            file: file.to_owned(),
+            line: line_of(text, &problem.field),
+            problem,
+        }
+    }
+}
+
 impl fmt::Display for FileProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}: {}", self.file, self.line, self.problem)
@@ -40,11 +51,9 @@ pub fn parse(file: &str, text: &str) -> Result<Provider, Vec<FileProblem>> {
     if problems.is_empty() {
         return Ok(provider);
     }
-    let located = problems.into_iter().map(|problem| FileProblem {
-        file: file.to_owned(),
-        line: line_of(text, &problem.field),
-        problem,
-    });
+    let located = problems
+        .into_iter()
+        .map(|problem| FileProblem::at(file, text, problem));
     Err(located.collect())
 }
 
@@ -85,19 +94,28 @@ fn line_of(text: &str, field: &str) -> usize {
         .split(['.', '['])
         .map(|part| part.trim_end_matches(']'))
     {
-        let line = text.lines().enumerate().skip(found - 1).find(|(_, line)| {
-            let key = line.trim_start();
-            let deeper = indent.is_none_or(|outer| line.len() - key.len() > outer);
-            let name = key
-                .split(':')
-                .next()
-                .unwrap_or_default()
-                .trim_matches(['"', '\'']);
-            deeper && name == part && key.contains(':')
-        });
-        let Some((at, line)) = line else { break };
+        let below = || text.lines().enumerate().skip(found - 1);
+        let place = match part.parse::<usize>() {
+            Ok(index) => below()
+                .map(|(at, line)| (at, line, line.trim_start()))
+                .filter(|(_, _, item)| item.starts_with("- "))
+                .map(|(at, line, item)| (at, line.len() - item.len()))
+                .nth(index),
+            Err(_) => below()
+                .map(|(at, line)| (at, line, line.trim_start().trim_start_matches("- ")))
+                .filter(|(_, line, key)| indent.is_none_or(|outer| line.len() - key.len() > outer))
+                .find(|(_, _, key)| is_key(key, part))
+                .map(|(at, line, key)| (at, line.len() - key.len())),
+        };
+        let Some((at, depth)) = place else { break };
         found = at + 1;
-        indent = Some(line.len() - line.trim_start().len());
+        indent = Some(depth);
     }
     found
+}
+
+/// Whether a line begins with a member of this name.
+fn is_key(line: &str, name: &str) -> bool {
+    line.split_once(':')
+        .is_some_and(|(key, _)| key.trim_matches(['"', '\'']) == name)
 }

@@ -4,20 +4,33 @@
 
 mod api;
 mod check;
+mod errors;
+mod family;
 mod file;
+mod renewal;
 mod template;
+mod token_response;
 mod values;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 pub use api::{
     Accounts, Api, Credential, Identity, IdentitySource, Placement, Verify, VerifyMethod,
 };
+pub(crate) use errors::is_any_of;
+pub use errors::{
+    ApiErrorClass, ApiErrorRule, Errors, ReauthorizationCause, TokenErrorClass, TokenErrorRule,
+};
+pub use family::link;
 pub use file::{FileProblem, parse};
+pub use renewal::{
+    AssertionCarrier, AssertionScopes, AssertionSubject, CallMethod, ClientParams, ExchangeCall,
+    JwtBearer, Refresh, RefreshStrategy, RevocableToken, Revocation, TokenCarrier, TokenExchange,
+};
 pub use template::{FillError, Location, TextTemplate, UrlTemplate};
+pub use token_response::{Condition, TokenResponse, ZeroLifetime};
 pub use values::{FieldProblem, Key, Pattern, Pointer, ReplayWindow};
 
 /// One provider.
@@ -82,9 +95,12 @@ pub struct Provider {
     /// How the body of a token request is written.
     #[serde(default)]
     pub token_body: TokenBody,
-    /// What the provider's errors mean where they differ from the standard's; the first that fits counts.
+    /// How a token response is written.
     #[serde(default)]
-    pub token_errors: Vec<TokenErrorRule>,
+    pub token_response: TokenResponse,
+    /// What the token endpoint's errors mean, where they differ from the standard's.
+    #[serde(default)]
+    pub errors: Errors,
     /// How tokens are renewed, and how long they live.
     #[serde(default)]
     pub refresh: Refresh,
@@ -188,6 +204,34 @@ pub struct Parameter {
     /// Taken where a connection supplies none.
     #[serde(default)]
     pub default: Option<String>,
+    /// Where the provider itself tells it, so that nobody has to be asked.
+    #[serde(default)]
+    pub captured: Option<Capture>,
+}
+
+/// Where a provider tells a parameter's value: one of the three.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Capture {
+    /// A parameter of the callback, by name.
+    pub callback: Option<String>,
+    /// A member of the token response.
+    pub token_response: Option<Pointer>,
+    /// A member of the answer of `identity.endpoint`.
+    pub identity: Option<Pointer>,
+    /// Which part of it.
+    pub part: CapturedPart,
+}
+
+/// Which part of a captured value counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CapturedPart {
+    /// All of it.
+    #[default]
+    Whole,
+    /// The host of the https URL that it is.
+    Host,
 }
 
 /// Where to send what. What is missing is discovered, or does not exist.
@@ -262,122 +306,6 @@ pub enum TokenBody {
     Json,
 }
 
-/// What one of the provider's own errors means. All conditions that are set have to hold.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TokenErrorRule {
-    /// The HTTP status.
-    #[serde(default)]
-    pub status: Option<u16>,
-    /// The error code: `error` in the body, or what the provider has in its place.
-    #[serde(default)]
-    pub error: Option<String>,
-    /// Part of the description, in lower case.
-    #[serde(default)]
-    pub description_contains: Option<String>,
-    /// A further member of the body that refines the code: Microsoft's `/error_codes/0`.
-    #[serde(default)]
-    pub at: Option<Pointer>,
-    /// What has to stand there.
-    #[serde(default)]
-    pub equals: Option<serde_json::Value>,
-    /// What it means.
-    pub means: TokenErrorClass,
-    /// With `reauthorization`: why.
-    #[serde(default)]
-    pub cause: Option<ReauthorizationCause>,
-}
-
-/// What a refused token request means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TokenErrorClass {
-    /// It passes by itself.
-    Transient,
-    /// Too many requests.
-    RateLimited,
-    /// The user has to connect again.
-    Reauthorization,
-    /// The integration's owner has to change something.
-    Configuration,
-    /// The provider breaks its own protocol.
-    ProviderBug,
-}
-
-/// Why the user has to connect again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ReauthorizationCause {
-    /// Revoked by the user, or by the provider's policy.
-    Revoked,
-    /// Not used for too long, or at the end of its life.
-    Expired,
-    /// A rotated token was lost between the provider and us.
-    LostRotation,
-    /// The user's account at the provider is disabled or gone.
-    AccountDisabled,
-    /// An administrator at the provider has to consent or change a policy.
-    AdminAction,
-    /// The provider wants the user to sign in interactively.
-    InteractionRequired,
-}
-
-/// How tokens are renewed, and how long they live.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Refresh {
-    /// What renews an access token.
-    pub strategy: RefreshStrategy,
-    /// Each refresh gives a new refresh token and ends the old one, sooner or later. Unset: not known; taken as yes.
-    pub rotates: Option<bool>,
-    /// How long a refresh token that was used already may be used again.
-    pub replay_window: ReplayWindow,
-    /// Life of an access token whose answer does not tell.
-    #[serde(with = "humantime_serde")]
-    pub access_token_lifetime: Option<Duration>,
-    /// A refresh token that is not used for this long ends.
-    #[serde(with = "humantime_serde")]
-    pub idle_lifetime: Option<Duration>,
-    /// A grant ends this long after the user's consent, whatever happens.
-    #[serde(with = "humantime_serde")]
-    pub absolute_lifetime: Option<Duration>,
-}
-
-/// What renews an access token.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RefreshStrategy {
-    /// A refresh token (RFC 6749, 6).
-    #[default]
-    RefreshToken,
-    /// The client asks for another one by its credentials.
-    ClientCredentials,
-    /// The client signs another assertion.
-    JwtBearer,
-    /// Nothing: the user has to connect again.
-    None,
-}
-
-/// How tokens are revoked at `endpoints.revocation`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Revocation {
-    /// Which tokens, in which order.
-    pub tokens: Vec<RevocableToken>,
-    /// Whether `token_type_hint` is sent.
-    pub token_type_hint: bool,
-}
-
-/// A token that can be revoked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RevocableToken {
-    /// The refresh token.
-    RefreshToken,
-    /// The access token.
-    AccessToken,
-}
-
 fn default_client_auth() -> Vec<ClientAuthMethod> {
     vec![ClientAuthMethod::ClientSecretBasic]
 }
@@ -387,16 +315,6 @@ impl Default for Scopes {
         Self {
             separator: " ".to_owned(),
             default: Vec::new(),
-        }
-    }
-}
-
-impl Default for Revocation {
-    /// The order of RFC 7009, 2.1: the refresh token takes the access tokens with it.
-    fn default() -> Self {
-        Self {
-            tokens: vec![RevocableToken::RefreshToken, RevocableToken::AccessToken],
-            token_type_hint: true,
         }
     }
 }
@@ -433,6 +351,9 @@ impl Provider {
             .accounts
             .as_ref()
             .and_then(|accounts| accounts.endpoint.absolute());
+        let exchange = self.refresh.token_exchange.as_ref();
+        let renewing = exchange.and_then(|exchange| exchange.renew.endpoint.as_ref());
+        let first = exchange.and_then(|exchange| exchange.first.as_ref()?.endpoint.as_ref());
         let verify = self
             .verify
             .as_ref()
@@ -456,6 +377,8 @@ impl Provider {
             ),
             ("identity.endpoint", identity),
             ("accounts.endpoint", accounts),
+            ("refresh.token_exchange.renew.endpoint", renewing),
+            ("refresh.token_exchange.first.endpoint", first),
             ("api.base_url", self.api.base_url.as_ref()),
             ("verify.endpoint", verify),
         ]

@@ -119,6 +119,17 @@ impl UrlTemplate {
         }
     }
 
+    /// [`Self::fill`], as it is written: an issuer's identifier is compared letter by letter, and a parsed URL has a slash
+    /// more.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn fill_text(&self, values: &BTreeMap<String, String>) -> Result<String, FillError> {
+        self.fill(values)?;
+        fill(&self.0, |name| values.get(name).map(String::as_str))
+    }
+
     /// The URL with a harmless word in each place.
     fn shape(&self) -> Option<Url> {
         Url::parse(&fill(&self.0, |_| Some("x")).ok()?).ok()

@@ -187,3 +187,97 @@ fn what_is_not_yaml_is_a_problem_of_its_line() {
     assert_eq!(problems[0].line, 2, "{}", problems[0]);
     assert!(parse("catalog/acme.yaml", "").is_err());
 }
+
+#[test]
+fn a_wrong_rule_is_named_with_its_line() {
+    let text = GOOD.to_owned()
+        + "errors:\n  rules:\n    - error: invalid_grant\n      means: reauthorization\n      cause: revoked\n";
+    assert!(parse("catalog/acme.yaml", &text).is_ok());
+    let cases = [
+        (
+            "    - description_contains: gone\n      means: transient\n",
+            "text alone",
+        ),
+        (
+            "    - error: a\n      at: /codes\n      means: transient\n",
+            "both at and any_of",
+        ),
+        (
+            "    - error: a\n      any_of: [1]\n      means: transient\n",
+            "both at and any_of",
+        ),
+        ("    - error: a\n      means: reauthorization\n", "a cause"),
+        (
+            "    - error: a\n      means: transient\n      cause: revoked\n",
+            "a cause",
+        ),
+        (
+            "    - error: a\n      means: transient\n      wait: 1m\n",
+            "a wait",
+        ),
+        (
+            "    - error: a\n      description_contains: Gone\n      means: transient\n",
+            "lower case",
+        ),
+    ];
+    for (rule, says) in cases {
+        let problems = parse("catalog/acme.yaml", &(text.clone() + rule)).expect_err("a problem");
+        assert_eq!(problems.len(), 1, "{rule}: {problems:?}");
+        assert_eq!(problems[0].problem.field, "errors.rules[1]", "{rule}");
+        assert_eq!(problems[0].line, 22, "{rule}");
+        assert!(
+            problems[0].problem.description.contains(says),
+            "{}",
+            problems[0]
+        );
+    }
+    let misspelt = text.clone() + "    - errr: a\n      means: transient\n";
+    let problems = parse("catalog/acme.yaml", &misspelt).expect_err("a problem");
+    assert_eq!(
+        (problems[0].line, problems[0].problem.field.as_str()),
+        (22, "errors.rules[1].errr")
+    );
+}
+
+#[test]
+fn what_a_strategy_needs_is_there_and_nothing_else() {
+    let bearer = "  jwt_bearer:\n    lifetime: 5m\n";
+    let exchange = "  token_exchange:\n    renew:\n      grant_type: g\n      token_param: t\n";
+    let fields = |text: &str| -> Vec<String> {
+        match parse("catalog/acme.yaml", text) {
+            Ok(_) => Vec::new(),
+            Err(problems) => problems
+                .into_iter()
+                .map(|found| found.problem.field)
+                .collect(),
+        }
+    };
+    let with = |strategy: &str, more: &str| {
+        let text = GOOD.replace("  rotates: true\n  replay_window: 30m\n", "");
+        fields(&format!("{text}  strategy: {strategy}\n{more}"))
+    };
+    assert!(with("jwt_bearer", bearer).is_empty());
+    assert!(with("token_exchange", exchange).is_empty());
+    assert!(with("client_credentials", "").is_empty());
+    assert_eq!(with("jwt_bearer", ""), ["refresh.jwt_bearer"]);
+    assert_eq!(with("token_exchange", ""), ["refresh.token_exchange"]);
+    assert_eq!(with("refresh_token", bearer), ["refresh.jwt_bearer"]);
+    assert_eq!(with("none", exchange), ["refresh.token_exchange"]);
+    assert_eq!(
+        with("jwt_bearer", &(bearer.to_owned() + "  rotates: true\n")),
+        ["refresh.rotates"]
+    );
+    assert_eq!(
+        fields(&(GOOD.to_owned() + "revocation: {method: DELETE}\n")),
+        ["revocation.carried"]
+    );
+    let captured = GOOD.replace(
+        "    description: The part",
+        "    captured: {callback: a, token_response: /b}\n    description: The part",
+    );
+    assert_eq!(fields(&captured), ["parameters.subdomain.captured"]);
+    assert_eq!(
+        fields(&(GOOD.to_owned() + "token_response: {others: {user: \"\"}}\n")),
+        ["token_response.others.user"]
+    );
+}

@@ -64,7 +64,7 @@ fn objects_are_merged_and_everything_else_is_replaced() {
         "client_auth": ["client_secret_basic"],
         "authorization_params": {"prompt": "consent"},
         "refresh": {"replay_window": "10s"},
-        "token_errors": [{"status": 418.0, "means": "transient"}],
+        "errors": {"rules": [{"status": 418.0, "means": "transient"}]},
     });
     let resolved = provider("procore")
         .with_overrides(&overrides)
@@ -81,7 +81,8 @@ fn objects_are_merged_and_everything_else_is_replaced() {
     assert_eq!(merged.api.headers.keys().collect::<Vec<_>>(), ["X-Extra"]);
     assert_eq!(merged.client_auth.len(), 1);
     assert_eq!(merged.refresh.rotates, Some(true));
-    assert_eq!(merged.token_errors[0].status, Some(418));
+    assert_eq!(merged.errors.rules.len(), 1);
+    assert_eq!(merged.errors.rules[0].status, [418]);
     assert!(resolved.hosts_replaced());
 }
 
