@@ -2,7 +2,7 @@
 //! database can neither move nor bring back one of them unseen.
 //!
 //! ```text
-//! key-encryption key      from a file, the environment, or a KMS     [`KeyEncryptionKeys`]
+//! key-encryption key      from a file, the environment, or a KMS     [`KeyEncryptionKeys`], [`Kek`]
 //!   └─ data key           one per tenant and version, kept wrapped   [`DataKey`]
 //!        ├─ service key   what another service seals its own under   [`derive_service_key`]
 //!        └─ value key     one per sealed value, from a random salt   [`seal`], [`open`]
@@ -12,6 +12,7 @@
 //! `vectors.json` beside this crate has test vectors for who wants to read them in another language.
 //!
 //! The crate knows no database, no network, no clock, and no random source: whoever calls passes the random bytes in.
+//! A key that a key service holds is a [`Kek`] of the caller's; what it has to bind, and to what, is said by [`KeyPlace`].
 //! When a data key is worn out, where wrapped keys are stored, and who may ask for them is the vault's business.
 
 mod associated_data;
@@ -24,10 +25,10 @@ mod sealed;
 pub use associated_data::AssociatedData;
 pub use data_key::{DataKey, derive_service_key};
 pub use kek::{
-    KekId, KeyEncryptionKey, KeyEncryptionKeys, KeyError, KeyFuture, LocalKeys, MacKey, Random,
-    check_value,
+    Kek, KekId, KeyEncryptionKey, KeyEncryptionKeys, KeyError, KeyFuture, KeyPlace, KeyRing,
+    LocalKek, MacKey, Random, check_value,
     development::{DevelopmentKey, development_key},
-    kek_id, verify_check_value,
+    kek_id, verify_binding, verify_check_value,
 };
 pub use sealed::{OVERHEAD, OpenError, data_key_version, open, seal};
 

@@ -14,8 +14,8 @@ use std::{
 };
 
 use envelope::{
-    DataKey, KeyEncryptionKey, KeyEncryptionKeys, KeyError, LocalKeys, Random, check_value,
-    development_key, kek_id, verify_check_value,
+    DataKey, KeyEncryptionKey, KeyEncryptionKeys, KeyError, KeyPlace, KeyRing, Random, check_value,
+    development_key, kek_id, verify_binding, verify_check_value,
 };
 use uuid::Uuid;
 
@@ -35,8 +35,8 @@ fn kek(hex: &str, id: &str) -> KeyEncryptionKey {
         .named(id.parse().unwrap())
 }
 
-fn only(key: KeyEncryptionKey) -> LocalKeys {
-    LocalKeys::new(key, [], counting()).unwrap()
+fn only(key: KeyEncryptionKey) -> KeyRing {
+    KeyRing::local(key, [], &counting()).unwrap()
 }
 
 fn data_key() -> DataKey {
@@ -49,7 +49,7 @@ async fn an_older_key_still_unwraps_and_the_current_one_wraps() {
     let wrapped = before.wrap(TENANT, &data_key()).await.unwrap();
     assert_eq!(kek_id(&wrapped).unwrap().as_str(), "2025");
 
-    let after = LocalKeys::new(kek(NEW, "2026"), [kek(OLD, "2025")], counting()).unwrap();
+    let after = KeyRing::local(kek(NEW, "2026"), [kek(OLD, "2025")], &counting()).unwrap();
     let unwrapped = after.unwrap(TENANT, 3, &wrapped).await.unwrap();
     assert_eq!(unwrapped.expose(), data_key().expose());
     assert_eq!(after.current().as_str(), "2026");
@@ -102,7 +102,7 @@ async fn a_wrong_key_is_found_by_the_check_value() {
         .await
         .unwrap();
 
-    let rotated = LocalKeys::new(kek(NEW, "2026"), [kek(OLD, "2025")], counting()).unwrap();
+    let rotated = KeyRing::local(kek(NEW, "2026"), [kek(OLD, "2025")], &counting()).unwrap();
     verify_check_value(&rotated, &stored).await.unwrap();
 
     let error = verify_check_value(&only(kek(NEW, "2025")), &stored)
@@ -129,8 +129,61 @@ async fn a_wrong_key_is_found_by_the_check_value() {
 }
 
 #[tokio::test]
+async fn a_key_that_got_a_name_opens_what_was_wrapped_under_its_fingerprint() {
+    let nameless = KeyEncryptionKey::from_hex(OLD).unwrap();
+    let fingerprint = nameless.id().clone();
+    let wrapped = only(nameless).wrap(TENANT, &data_key()).await.unwrap();
+    assert_eq!(kek_id(&wrapped).unwrap(), fingerprint);
+
+    let named = only(kek(OLD, "2025"));
+    assert!(named.contains(&fingerprint));
+    let unwrapped = named.unwrap(TENANT, 3, &wrapped).await.unwrap();
+    assert_eq!(unwrapped.expose(), data_key().expose());
+    let twice = KeyRing::local(
+        kek(OLD, "2025"),
+        [KeyEncryptionKey::from_hex(OLD).unwrap()],
+        &counting(),
+    );
+    assert!(matches!(twice, Err(KeyError::DuplicateId { .. })));
+}
+
+#[tokio::test]
+async fn a_mac_key_is_wrapped_for_its_key_and_purpose() {
+    let keys = only(kek(OLD, "2025"));
+    let [this, other] = ["2025", "2026"].map(|id| id.parse().unwrap());
+    let place = |kek, purpose| KeyPlace::MacKey { kek, purpose };
+    let wrapped = keys
+        .wrap_key(place(&this, "access records"), &[7; 32])
+        .await
+        .unwrap();
+    let opened = keys
+        .unwrap_key(place(&this, "access records"), &wrapped)
+        .await
+        .unwrap();
+    assert_eq!(*opened, [7; 32]);
+    for elsewhere in [
+        place(&other, "access records"),
+        place(&this, "access record"),
+        KeyPlace::DataKey {
+            tenant: TENANT,
+            version: 1,
+        },
+    ] {
+        let refused = keys.unwrap_key(elsewhere, &wrapped).await;
+        assert!(matches!(refused, Err(KeyError::Refused)), "{elsewhere:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_binding_of_a_local_key_holds() {
+    let keys = only(kek(OLD, "2025"));
+    let check = check_value(&keys).await.unwrap();
+    verify_binding(&keys, &check).await.unwrap();
+}
+
+#[tokio::test]
 async fn mac_keys_differ_by_purpose_and_by_key() {
-    let keys = LocalKeys::new(kek(NEW, "2026"), [kek(OLD, "2025")], counting()).unwrap();
+    let keys = KeyRing::local(kek(NEW, "2026"), [kek(OLD, "2025")], &counting()).unwrap();
     let [new, old] = [keys.ids()[0].clone(), keys.ids()[1].clone()];
     let records = keys.derive_mac_key(&new, "access records").await.unwrap();
     let mac = records.sign(&[b"record"]);
@@ -200,7 +253,7 @@ fn the_fingerprint_is_the_id_of_a_key_without_a_name() {
     assert_ne!(one.id(), two.id());
     assert!(!format!("{one:?}").contains(&OLD[..16]));
     assert!(matches!(
-        LocalKeys::new(one.clone(), [one], counting()),
+        KeyRing::local(one.clone(), [one], &counting()),
         Err(KeyError::DuplicateId { .. })
     ));
 }

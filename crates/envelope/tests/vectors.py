@@ -10,6 +10,7 @@ import hmac
 import json
 import struct
 import sys
+import uuid
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -104,6 +105,45 @@ def wrap(vector):
     )
 
 
+def mac_key_place(vector):
+    return fields(b"mac key", vector["of"].encode(), vector["purpose"].encode())
+
+
+def wrap_mac_key(vector):
+    kek_id = vector["kek_id"].encode()
+    return lock(
+        bytes.fromhex(vector["kek"]),
+        b"hawser wrapped key v1",
+        b"HWK\x01" + bytes([len(kek_id)]) + kek_id,
+        mac_key_place(vector),
+        bytes.fromhex(vector["mac_key"]),
+        bytes.fromhex(vector["salt"]),
+    )
+
+
+def unwrap_mac_key(vector):
+    return unlock(
+        bytes.fromhex(vector["kek"]),
+        b"hawser wrapped key v1",
+        5 + len(vector["kek_id"].encode()),
+        mac_key_place(vector),
+        bytes.fromhex(vector["wrapped"]),
+    )
+
+
+def key_place(vector):
+    """What a key service is given: as bytes, and as names with values."""
+    if "tenant" in vector:
+        names = {
+            "hawser:key": "data key",
+            "hawser:tenant": str(uuid.UUID(vector["tenant"])),
+            "hawser:version": str(vector["data_key_version"]),
+        }
+        return wrapping_place(vector), names
+    names = {"hawser:key": "mac key", "hawser:of": vector["of"], "hawser:purpose": vector["purpose"]}
+    return mac_key_place(vector), names
+
+
 def unwrap(vector):
     prefix_len = 5 + len(vector["kek_id"].encode())
     return unlock(
@@ -148,6 +188,13 @@ def check(vectors):
     for vector in vectors["mac_keys"]:
         assert fingerprint(vector).hex() == vector["fingerprint"], vector["purpose"]
         assert mac(vector).hex() == vector["mac"], vector["purpose"]
+    for vector in vectors["wrapped_mac_keys"]:
+        assert wrap_mac_key(vector).hex() == vector["wrapped"], vector["of"]
+        assert unwrap_mac_key(vector).hex() == vector["mac_key"], vector["of"]
+    for vector in vectors["key_places"]:
+        associated, names = key_place(vector)
+        assert associated.hex() == vector["associated_data"], vector
+        assert names == vector["names"], vector
     return sum(len(group) for group in vectors.values())
 
 
@@ -234,12 +281,36 @@ def written():
         vector["mac"] = mac(vector).hex()
         mac_keys.append(vector)
 
+    wrapped_mac_keys = []
+    for of in ["2025-01", "arn:aws:kms:eu-central-1:000000000000:key/1"]:
+        vector = {
+            "kek_id": "2026-07",
+            "kek": kek.hex(),
+            "of": of,
+            "purpose": "access records",
+            "mac_key": pattern("mac key " + of).hex(),
+            "salt": pattern("mac salt " + of).hex(),
+        }
+        vector["wrapped"] = wrap_mac_key(vector).hex()
+        wrapped_mac_keys.append(vector)
+
+    key_places = []
+    for vector in [
+        {"tenant": tenant.hex(), "data_key_version": 12},
+        {"of": "2025-01", "purpose": "access records"},
+    ]:
+        associated, vector["names"] = key_place(vector)
+        vector["associated_data"] = associated.hex()
+        key_places.append(vector)
+
     return {
         "sealed": sealed,
         "refused": refused,
         "wrapped": wrapped,
         "service_keys": service_keys,
         "mac_keys": mac_keys,
+        "wrapped_mac_keys": wrapped_mac_keys,
+        "key_places": key_places,
     }
 
 

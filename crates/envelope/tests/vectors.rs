@@ -2,11 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail by panicking")]
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use envelope::{
-    AssociatedData, DataKey, KeyEncryptionKey, KeyEncryptionKeys, LocalKeys, OpenError,
-    data_key_version, derive_service_key, kek_id, open, seal,
+    AssociatedData, DataKey, KeyEncryptionKey, KeyEncryptionKeys, KeyPlace, KeyRing, OpenError,
+    Random, data_key_version, derive_service_key, kek_id, open, seal,
 };
 use serde::Deserialize;
 use uuid::Uuid;
@@ -21,6 +21,8 @@ struct Vectors {
     wrapped: Vec<WrappedVector>,
     service_keys: Vec<ServiceKeyVector>,
     mac_keys: Vec<MacVector>,
+    wrapped_mac_keys: Vec<WrappedMacVector>,
+    key_places: Vec<KeyPlaceVector>,
 }
 
 #[derive(Deserialize)]
@@ -82,6 +84,27 @@ struct MacVector {
     mac: String,
 }
 
+#[derive(Deserialize)]
+struct WrappedMacVector {
+    kek_id: String,
+    kek: String,
+    of: String,
+    purpose: String,
+    mac_key: String,
+    salt: String,
+    wrapped: String,
+}
+
+#[derive(Deserialize)]
+struct KeyPlaceVector {
+    tenant: Option<Uuid>,
+    data_key_version: Option<u32>,
+    of: Option<String>,
+    purpose: Option<String>,
+    associated_data: String,
+    names: BTreeMap<String, String>,
+}
+
 impl Place {
     fn with<T>(&self, f: impl FnOnce(&AssociatedData<'_>) -> T) -> T {
         f(&AssociatedData {
@@ -106,9 +129,10 @@ fn data_key(version: u32, hex: &str) -> DataKey {
     )
 }
 
-fn local_keys(kek: KeyEncryptionKey, salt: &str) -> LocalKeys {
+fn local_keys(kek: KeyEncryptionKey, salt: &str) -> KeyRing {
     let salt = hex::decode(salt).unwrap();
-    LocalKeys::new(kek, [], Arc::new(move |out| out.copy_from_slice(&salt))).unwrap()
+    let random: Random = Arc::new(move |out| out.copy_from_slice(&salt));
+    KeyRing::local(kek, [], &random).unwrap()
 }
 
 #[test]
@@ -217,6 +241,41 @@ async fn mac_keys_are_derived_as_the_vectors_say() {
     }
 }
 
+#[tokio::test]
+async fn mac_keys_are_wrapped_as_the_vectors_say() {
+    for vector in vectors().wrapped_mac_keys {
+        let kek = KeyEncryptionKey::from_hex(&vector.kek)
+            .unwrap()
+            .named(vector.kek_id.parse().unwrap());
+        let keys = local_keys(kek, &vector.salt);
+        let of = vector.of.parse().unwrap();
+        let place = KeyPlace::MacKey {
+            kek: &of,
+            purpose: &vector.purpose,
+        };
+        let key: [u8; 32] = hex::decode(&vector.mac_key).unwrap().try_into().unwrap();
+        let wrapped = keys.wrap_key(place, &key).await.unwrap();
+        assert_eq!(hex::encode(&wrapped), vector.wrapped, "{}", vector.of);
+        assert_eq!(*keys.unwrap_key(place, &wrapped).await.unwrap(), key);
+    }
+}
+
+#[test]
+fn places_of_keys_are_written_as_the_vectors_say() {
+    for vector in vectors().key_places {
+        let of = vector.of.as_ref().map(|of| of.parse().unwrap());
+        let place = match (vector.tenant, vector.data_key_version, &of, &vector.purpose) {
+            (Some(tenant), Some(version), None, None) => KeyPlace::DataKey { tenant, version },
+            (None, None, Some(kek), Some(purpose)) => KeyPlace::MacKey { kek, purpose },
+            _ => panic!("a place of one kind"),
+        };
+        assert_eq!(hex::encode(place.encode()), vector.associated_data);
+        let names = place.names().into_iter();
+        let names: BTreeMap<_, _> = names.map(|(name, value)| (name.into(), value)).collect();
+        assert_eq!(names, vector.names);
+    }
+}
+
 /// `just test` leaves out what is in here where there is no Python.
 mod python {
     use std::{env, ffi::OsString, fs::OpenOptions, io::Write, process::Command};
@@ -253,7 +312,7 @@ mod python {
         );
         assert_eq!(
             String::from_utf8_lossy(&output.stdout).trim(),
-            "20 vectors hold"
+            "24 vectors hold"
         );
     }
 

@@ -72,6 +72,15 @@ pub enum KeyError {
         #[source]
         source: Box<KeyError>,
     },
+    /// The environment variable is set, and what is in it is no key.
+    #[error("the environment variable {name} holds no key-encryption key")]
+    Variable {
+        /// The variable.
+        name: String,
+        /// What is wrong with its content.
+        #[source]
+        source: Box<KeyError>,
+    },
     /// The development key cannot be written.
     #[error("cannot write a development key to {}", path.display())]
     Write {
@@ -81,8 +90,33 @@ pub enum KeyError {
         #[source]
         source: io::Error,
     },
-    /// A key service did not answer, or refused.
-    #[error("the key service for `{id}` failed")]
+    /// The key never leaves its service, so nothing can be derived from it.
+    #[error(
+        "no key can be derived from the key-encryption key `{id}`, which its key service keeps to itself"
+    )]
+    NotDerivable {
+        /// The key that was asked for.
+        id: KekId,
+    },
+    /// What was wrapped for one place unwraps for another.
+    #[error(
+        "the key service for `{id}` does not bind what it encrypts to associated data; take a key and a version of the service that do"
+    )]
+    NotBound {
+        /// The key that was asked for.
+        id: KekId,
+    },
+    /// A key service answered, and will answer the same again: a person has to act.
+    #[error("the key service refuses to use the key-encryption key `{id}`")]
+    Forbidden {
+        /// The key that was asked for.
+        id: KekId,
+        /// What the key service said, and what to do.
+        #[source]
+        source: Box<dyn StdError + Send + Sync>,
+    },
+    /// A key service did not answer, or cannot at the moment. It passes by itself.
+    #[error("the key service for `{id}` cannot be had")]
     Unavailable {
         /// The key that was asked for.
         id: KekId,
@@ -90,4 +124,28 @@ pub enum KeyError {
         #[source]
         source: Box<dyn StdError + Send + Sync>,
     },
+    /// A key that is kept wrapped cannot be read or written where it is kept.
+    #[error("what is kept under the key-encryption keys cannot be had")]
+    Storage {
+        /// Whether it passes by itself.
+        is_away: bool,
+        /// What the store said.
+        #[source]
+        source: Box<dyn StdError + Send + Sync>,
+    },
+}
+
+impl KeyError {
+    /// Whether it passes by itself.
+    pub fn is_unavailable(&self) -> bool {
+        matches!(
+            self,
+            Self::Unavailable { .. } | Self::Storage { is_away: true, .. }
+        )
+    }
+
+    /// Whether a key service said so, or did not answer: nothing is known of what was to be unwrapped.
+    pub fn is_service(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::Forbidden { .. })
+    }
 }

@@ -2,14 +2,11 @@
 
 use std::{fmt, fs, future::ready, path::Path};
 
-use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::{
-    KekId, KeyEncryptionKeys, KeyError, KeyFuture, MacKey, Random, WrappedHeader, wrapping_place,
-};
+use super::{Kek, KekId, KeyError, KeyFuture, KeyPlace, Random, fixed};
 use crate::{
-    DataKey, KEY_LEN,
+    KEY_LEN,
     associated_data::encode_fields,
     committed::{self, Purpose, UnlockError},
     derive::derive,
@@ -25,10 +22,11 @@ const WRAPPED_KEY: Purpose = Purpose {
 const FINGERPRINT_INFO: &[u8] = b"hawser key-encryption key fingerprint v1";
 const MAC_KEY_INFO: &[u8] = b"hawser mac key v1";
 
-/// One key-encryption key. Wiped from memory when dropped.
+/// One key-encryption key's bytes, and what it is called. Wiped from memory when dropped.
 #[derive(Clone)]
 pub struct KeyEncryptionKey {
     id: KekId,
+    fingerprint: KekId,
     bytes: Zeroizing<[u8; KEY_LEN]>,
 }
 
@@ -43,8 +41,12 @@ impl KeyEncryptionKey {
             return Err(KeyError::Placeholder);
         }
         let fingerprint = derive(&bytes, &[], &[FINGERPRINT_INFO]);
-        let id = KekId(hex::encode(&fingerprint[..8]));
-        Ok(Self { id, bytes })
+        let fingerprint = KekId(hex::encode(&fingerprint[..8]));
+        Ok(Self {
+            id: fingerprint.clone(),
+            fingerprint,
+            bytes,
+        })
     }
 
     /// From a file that holds what [`from_hex`](Self::from_hex) takes.
@@ -64,7 +66,7 @@ impl KeyEncryptionKey {
             })
     }
 
-    /// The same key under an id of the operator's own.
+    /// The same key under an id of the operator's own. What was wrapped under its fingerprint is unwrapped as before.
     #[must_use]
     pub fn named(self, id: KekId) -> Self {
         Self { id, ..self }
@@ -73,6 +75,11 @@ impl KeyEncryptionKey {
     /// Under which id it wraps.
     pub fn id(&self) -> &KekId {
         &self.id
+    }
+
+    /// The key with a random source, so that it can wrap.
+    pub fn with(self, random: Random) -> LocalKek {
+        LocalKek { key: self, random }
     }
 }
 
@@ -84,117 +91,89 @@ impl fmt::Debug for KeyEncryptionKey {
     }
 }
 
-/// Keys in this process's memory: one that wraps, and older ones that still unwrap.
-pub struct LocalKeys {
-    /// The current one first.
-    keys: Vec<KeyEncryptionKey>,
+/// A key in this process's memory that wraps and unwraps.
+pub struct LocalKek {
+    key: KeyEncryptionKey,
     random: Random,
 }
 
-impl LocalKeys {
-    /// Refused where two keys have one id.
-    pub fn new(
-        current: KeyEncryptionKey,
-        older: impl IntoIterator<Item = KeyEncryptionKey>,
-        random: Random,
-    ) -> Result<Self, KeyError> {
-        let mut keys = vec![current];
-        for key in older {
-            if keys.iter().any(|known| known.id == key.id) {
-                return Err(KeyError::DuplicateId { id: key.id });
-            }
-            keys.push(key);
-        }
-        Ok(Self { keys, random })
-    }
-
-    fn find(&self, id: &KekId) -> Result<&KeyEncryptionKey, KeyError> {
-        self.keys
-            .iter()
-            .find(|key| key.id == *id)
-            .ok_or_else(|| KeyError::UnknownId { id: id.clone() })
-    }
-
-    fn wrap_now(&self, tenant: Uuid, key: &DataKey) -> Vec<u8> {
-        let kek = &self.keys[0];
-        let header = WrappedHeader::write(FORMAT, &kek.id);
-        let place = wrapping_place(tenant, key.version());
-        committed::lock(
-            &kek.bytes,
+impl LocalKek {
+    fn wrap_now(&self, header: &[u8], place: &KeyPlace<'_>, key: &[u8; KEY_LEN]) -> Vec<u8> {
+        let mut wrapped = committed::lock(
+            &self.key.bytes,
             &WRAPPED_KEY,
-            &header,
-            &place,
-            key.expose(),
+            header,
+            &place.encode(),
+            key,
             |salt| (self.random)(salt),
+        );
+        wrapped.split_off(header.len())
+    }
+
+    fn unwrap_now(
+        &self,
+        header: &[u8],
+        place: &KeyPlace<'_>,
+        body: &[u8],
+    ) -> Result<Zeroizing<[u8; KEY_LEN]>, KeyError> {
+        let wrapped = [header, body].concat();
+        let bytes = committed::unlock(
+            &self.key.bytes,
+            &WRAPPED_KEY,
+            &wrapped,
+            header.len(),
+            &place.encode(),
         )
-    }
-
-    fn unwrap_now(&self, tenant: Uuid, version: u32, wrapped: &[u8]) -> Result<DataKey, KeyError> {
-        let header = WrappedHeader::read(wrapped)?;
-        let kek = self.find(&header.kek)?;
-        if header.format != FORMAT {
-            return Err(KeyError::UnknownFormat {
-                format: header.format,
-                id: header.kek,
-            });
-        }
-        let place = wrapping_place(tenant, version);
-        let bytes = committed::unlock(&kek.bytes, &WRAPPED_KEY, wrapped, header.len, &place)
-            .map_err(|error| match error {
-                UnlockError::TooShort => KeyError::NotWrapped,
-                UnlockError::WrongKey => KeyError::WrongKey { id: header.kek },
-                UnlockError::Refused => KeyError::Refused,
-            })?;
-        if bytes.len() != KEY_LEN {
-            return Err(KeyError::NotWrapped);
-        }
-        let mut key = Zeroizing::new([0; KEY_LEN]);
-        key.copy_from_slice(&bytes);
-        Ok(DataKey::new(version, key))
-    }
-
-    fn mac_key_now(&self, kek: &KekId, purpose: &str) -> Result<MacKey, KeyError> {
-        let kek = self.find(kek)?;
-        let purpose = encode_fields(&[purpose.as_bytes()]);
-        Ok(MacKey::new(&derive(
-            &kek.bytes,
-            &[],
-            &[MAC_KEY_INFO, &purpose],
-        )))
+        .map_err(|error| match error {
+            UnlockError::TooShort => KeyError::NotWrapped,
+            UnlockError::WrongKey => KeyError::WrongKey {
+                id: self.key.id.clone(),
+            },
+            UnlockError::Refused => KeyError::Refused,
+        })?;
+        fixed(&bytes)
     }
 }
 
-impl KeyEncryptionKeys for LocalKeys {
-    fn current(&self) -> &KekId {
-        &self.keys[0].id
+impl Kek for LocalKek {
+    fn id(&self) -> &KekId {
+        &self.key.id
     }
 
-    fn ids(&self) -> Vec<&KekId> {
-        self.keys.iter().map(|key| &key.id).collect()
+    fn answers_to(&self, id: &KekId) -> bool {
+        *id == self.key.id || *id == self.key.fingerprint
     }
 
-    fn wrap<'a>(&'a self, tenant: Uuid, key: &'a DataKey) -> KeyFuture<'a, Vec<u8>> {
-        Box::pin(ready(Ok(self.wrap_now(tenant, key))))
+    fn format(&self) -> u8 {
+        FORMAT
+    }
+
+    fn wrap<'a>(
+        &'a self,
+        header: &'a [u8],
+        place: KeyPlace<'a>,
+        key: &'a [u8; KEY_LEN],
+    ) -> KeyFuture<'a, Vec<u8>> {
+        Box::pin(ready(Ok(self.wrap_now(header, &place, key))))
     }
 
     fn unwrap<'a>(
         &'a self,
-        tenant: Uuid,
-        version: u32,
-        wrapped: &'a [u8],
-    ) -> KeyFuture<'a, DataKey> {
-        Box::pin(ready(self.unwrap_now(tenant, version, wrapped)))
+        header: &'a [u8],
+        place: KeyPlace<'a>,
+        body: &'a [u8],
+    ) -> KeyFuture<'a, Zeroizing<[u8; KEY_LEN]>> {
+        Box::pin(ready(self.unwrap_now(header, &place, body)))
     }
 
-    fn derive_mac_key<'a>(&'a self, kek: &'a KekId, purpose: &'a str) -> KeyFuture<'a, MacKey> {
-        Box::pin(ready(self.mac_key_now(kek, purpose)))
+    fn derive_mac_key(&self, purpose: &str) -> Option<Zeroizing<[u8; KEY_LEN]>> {
+        let purpose = encode_fields(&[purpose.as_bytes()]);
+        Some(derive(&self.key.bytes, &[], &[MAC_KEY_INFO, &purpose]))
     }
 }
 
-impl fmt::Debug for LocalKeys {
+impl fmt::Debug for LocalKek {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LocalKeys")
-            .field("keys", &self.keys)
-            .finish_non_exhaustive()
+        f.debug_tuple("LocalKek").field(&self.key.id).finish()
     }
 }

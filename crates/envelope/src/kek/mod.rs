@@ -4,6 +4,8 @@ pub(crate) mod development;
 mod error;
 mod local;
 mod mac;
+mod place;
+mod ring;
 
 use std::{fmt, future::Future, pin::Pin, str::FromStr, sync::Arc};
 
@@ -11,10 +13,12 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 pub use error::KeyError;
-pub use local::{KeyEncryptionKey, LocalKeys};
+pub use local::{KeyEncryptionKey, LocalKek};
 pub use mac::MacKey;
+pub use place::KeyPlace;
+pub use ring::{Kek, KeyRing};
 
-use crate::{DataKey, KEY_LEN, associated_data::encode_fields};
+use crate::{DataKey, KEY_LEN};
 
 const MAGIC: &[u8; 3] = b"HWK";
 const FIXED_LEN: usize = 5;
@@ -22,6 +26,8 @@ const FIXED_LEN: usize = 5;
 /// A check value is this key, which is no secret, wrapped for nobody. Data keys count from 1, so version 0 is free.
 const CHECK_KEY: &[u8; KEY_LEN] = b"hawser key-encryption key check.";
 const CHECK_VERSION: u32 = 0;
+/// Nothing is ever wrapped as this.
+const NO_VERSION: u32 = u32::MAX;
 
 /// A cryptographic random source that fills the buffer.
 pub type Random = Arc<dyn Fn(&mut [u8]) + Send + Sync>;
@@ -79,7 +85,8 @@ pub trait KeyEncryptionKeys: fmt::Debug + Send + Sync {
         wrapped: &'a [u8],
     ) -> KeyFuture<'a, DataKey>;
 
-    /// A key to authenticate records with, the same each time for the same `kek` and `purpose`.
+    /// A key to authenticate records with, the same each time for the same `kek` and `purpose`. `kek` names the key that
+    /// was current when the records were written, which need not be configured any more where the MAC key is kept.
     fn derive_mac_key<'a>(&'a self, kek: &'a KekId, purpose: &'a str) -> KeyFuture<'a, MacKey>;
 }
 
@@ -104,6 +111,16 @@ pub async fn verify_check_value(
         Ok(())
     } else {
         Err(KeyError::Refused)
+    }
+}
+
+/// Finds a key service that unwraps for any place what was wrapped for one: an old one takes associated data and ignores
+/// it. `check` is a [`check_value`].
+pub async fn verify_binding(keys: &dyn KeyEncryptionKeys, check: &[u8]) -> Result<(), KeyError> {
+    match keys.unwrap(Uuid::nil(), NO_VERSION, check).await {
+        Ok(_) => Err(KeyError::NotBound { id: kek_id(check)? }),
+        Err(KeyError::Refused) => Ok(()),
+        Err(other) => Err(other),
     }
 }
 
@@ -139,7 +156,12 @@ impl WrappedHeader {
     }
 }
 
-/// What a wrapped data key is bound to.
-fn wrapping_place(tenant: Uuid, version: u32) -> Vec<u8> {
-    encode_fields(&[b"data key", tenant.as_bytes(), &version.to_be_bytes()])
+/// A key of the right length, or none.
+fn fixed(bytes: &[u8]) -> Result<Zeroizing<[u8; KEY_LEN]>, KeyError> {
+    let mut key = Zeroizing::new([0; KEY_LEN]);
+    if bytes.len() != KEY_LEN {
+        return Err(KeyError::NotWrapped);
+    }
+    key.copy_from_slice(bytes);
+    Ok(key)
 }
