@@ -78,6 +78,10 @@ pub struct ProviderConfig {
     pub auto_consent: bool,
     /// Offers a tick box for each scope, so that less may be granted than was asked for.
     pub granular_consent: bool,
+    /// Refuses authorization requests that were not pushed (RFC 9126, section 5).
+    pub require_pushed_requests: bool,
+    /// How long a device waits between two polls (RFC 8628, section 3.2).
+    pub device_interval_seconds: u32,
     /// Sends `iss` with the authorization response and says so in the metadata (RFC 9207).
     pub iss_in_response: bool,
     /// How long an authorization code can be exchanged.
@@ -114,6 +118,10 @@ pub struct ClientConfig {
     pub redirect_uris: Vec<String>,
     /// The user it acts as with the client credentials grant; absent, it has no such grant.
     pub service_user: Option<String>,
+    /// The PEM public key of its assertions, RSA or P-256.
+    pub public_key: Option<String>,
+    /// As a GitHub App: whose account each installation is in, by its id.
+    pub installations: BTreeMap<String, String>,
 }
 
 /// A person with accounts at every provider.
@@ -184,6 +192,8 @@ impl Default for ProviderConfig {
             pkce: Pkce::default(),
             auto_consent: false,
             granular_consent: false,
+            require_pushed_requests: false,
+            device_interval_seconds: 5,
             iss_in_response: true,
             code_lifetime_seconds: 60,
             access_lifetime_seconds: 3600,
@@ -209,6 +219,8 @@ impl Default for ClientConfig {
             ]),
             redirect_uris: Vec::new(),
             service_user: None,
+            public_key: None,
+            installations: BTreeMap::new(),
         }
     }
 }
@@ -245,8 +257,13 @@ impl ClientConfig {
                 "client {id}: auth_methods is empty; name at least one"
             ));
         }
-        let public = self.auth_methods == BTreeSet::from([ClientAuth::None]);
-        if self.client_secrets.is_empty() && !public {
+        let needs_secret = self.auth_methods.iter().any(|method| {
+            matches!(
+                method,
+                ClientAuth::ClientSecretBasic | ClientAuth::ClientSecretPost
+            )
+        }) || self.auth_methods.len() > 1;
+        if self.client_secrets.is_empty() && needs_secret {
             problems.push(format!(
                 "client {id}: client_secrets is empty; give one, or allow auth method none alone"
             ));

@@ -44,6 +44,19 @@ pub struct GrantView {
     pub revoked: Option<RevokeCause>,
 }
 
+/// A grant with its first tokens, as a client has them that imports what it got elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuedGrant {
+    /// Its name: `g1`.
+    pub id: String,
+    /// Its access token.
+    pub access_token: String,
+    /// Its refresh token.
+    pub refresh_token: String,
+    /// What was granted: all that the provider has.
+    pub scope: Vec<String>,
+}
+
 /// A part of the state that can be reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -82,6 +95,12 @@ pub enum ControlError {
     NoGrant {
         /// The name that was given.
         id: String,
+    },
+    /// Nobody waits with such a code.
+    #[error("no device waits with the code {user_code:?}")]
+    NoDevice {
+        /// The code that was given.
+        user_code: String,
     },
     /// There is no such fault.
     #[error("there is no fault {id}")]
@@ -236,6 +255,35 @@ impl Control {
         grants.grants().map(view).collect()
     }
 
+    /// A user's consent to everything, without a page: for tests that want many grants.
+    pub async fn issue_grant(
+        &self,
+        slug: &str,
+        client_id: &str,
+        user: &str,
+    ) -> Result<IssuedGrant, ControlError> {
+        let provider = self.provider(slug)?;
+        if provider.client(client_id).is_none() || self.world.user(user).is_none() {
+            return Err(ControlError::Invalid {
+                problems: vec![format!(
+                    "there is no client {client_id:?} or no user {user:?}"
+                )],
+            });
+        }
+        let now = self.world.clock.now_ms();
+        let issued = self
+            .world
+            .grants()
+            .grant_at_once(&provider, client_id, user, now);
+        self.world.keep().await?;
+        Ok(IssuedGrant {
+            id: grant_name(issued.grant),
+            access_token: issued.access_token,
+            refresh_token: issued.refresh_token.unwrap_or_default(),
+            scope: issued.scope,
+        })
+    }
+
     /// Ends a grant, as a user does who takes consent back at the provider.
     pub async fn revoke_grant(&self, id: &str) -> Result<(), ControlError> {
         let found = grant_number(id)
@@ -249,6 +297,22 @@ impl Control {
         let found = grant_number(id)
             .is_some_and(|grant| self.world.grants().expire_access_tokens(grant, now));
         self.found_grant(id, found).await
+    }
+
+    /// What a person says who has typed in the code that another device shows; `None` is a no.
+    pub fn decide_device(
+        &self,
+        slug: &str,
+        user_code: &str,
+        user: Option<&str>,
+    ) -> Result<(), ControlError> {
+        if self.world.devices().decide(slug, user_code, user) {
+            Ok(())
+        } else {
+            Err(ControlError::NoDevice {
+                user_code: user_code.to_owned(),
+            })
+        }
     }
 
     async fn found_grant(&self, id: &str, found: bool) -> Result<(), ControlError> {

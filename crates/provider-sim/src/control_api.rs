@@ -269,6 +269,7 @@ impl From<ControlError> for Refused {
             ControlError::NoProvider { .. }
             | ControlError::NoCollection
             | ControlError::NoGrant { .. }
+            | ControlError::NoDevice { .. }
             | ControlError::NoFault { .. } => StatusCode::NOT_FOUND,
             ControlError::NoRecord(_) | ControlError::Invalid { .. } | ControlError::Webhook(_) => {
                 StatusCode::BAD_REQUEST

@@ -36,6 +36,8 @@ pub struct GrantCounters {
     pub reuse_refused: u64,
     /// Calls to the API with its access tokens.
     pub api_calls: u64,
+    /// When the last refresh was committed: milliseconds since 1970 by the simulator's clock; 0 for never.
+    pub refreshed_ms: i64,
 }
 
 /// All counters.

@@ -23,7 +23,7 @@ mod world;
 
 pub use clock::Clock;
 pub use config::SimConfig;
-pub use control::{Control, ControlError, GrantView, Part};
+pub use control::{Control, ControlError, GrantView, IssuedGrant, Part};
 pub use counters::{Call, CallCount, Counters, CountersView, GrantCounters};
 pub use data::{Changed, Changes, CollectionName, NoSuchRecord, RecordSummary, Update};
 pub use faults::{ActiveFault, ErrorShape, Fault, FaultRule, MalformedBody};

@@ -150,9 +150,15 @@ fn facts(endpoint: &Endpoint, parts: &Parts, body: &Bytes) -> CallFacts {
         ..CallFacts::default()
     };
     let token = match endpoint.name {
-        "token" | "revoke" => {
+        "token" | "revoke" | "par" | "device_authorization" => {
+            // Meta's tokens are traded by GET.
+            let sent = if body.is_empty() {
+                parts.uri.query().unwrap_or_default().as_bytes()
+            } else {
+                body
+            };
             let field = |name: &str| {
-                form_urlencoded::parse(body)
+                form_urlencoded::parse(sent)
                     .find(|(key, _)| key == name)
                     .map(|(_, value)| value.into_owned())
             };

@@ -8,6 +8,16 @@ pub(crate) fn token(prefix: &str) -> String {
     format!("{prefix}{}", URL_SAFE_NO_PAD.encode(random::<32>()))
 }
 
+/// What a person types in: letters that are neither vowels nor mistaken for each other (RFC 8628, section 6.1).
+pub(crate) fn user_code() -> String {
+    const LETTERS: &[u8; 20] = b"BCDFGHJKLMNPQRSTVWXZ";
+    let letters: String = random::<8>()
+        .iter()
+        .map(|byte| char::from(LETTERS[usize::from(*byte) % LETTERS.len()]))
+        .collect();
+    format!("{}-{}", &letters[..4], &letters[4..])
+}
+
 /// A random GUID (RFC 9562, version 4).
 pub(crate) fn guid() -> String {
     let mut bytes = random::<16>();

@@ -12,7 +12,7 @@ use crate::api::{graph, plain, procore};
 use crate::config::{ApiShape, ProviderConfig, Revocation, SimConfig};
 use crate::control::Control;
 use crate::oauth::keys::{KeyError, Keys};
-use crate::oauth::{authorize, metadata, revoke, token};
+use crate::oauth::{authorize, device, device_page, metadata, par, revoke, token, trades};
 use crate::observe::{Endpoint, observe};
 use crate::persist::{StateError, StateFile};
 use crate::world::{Site, World};
@@ -160,6 +160,31 @@ fn provider_routes(site: &Site, provider: &ProviderConfig) -> Router {
         route(site, "/oauth/authorize", "authorize", get(authorize::show)),
         route(site, "/oauth/authorize", "consent", post(authorize::decide)),
         route(site, "/oauth/token", "token", post(token::token)),
+        route(
+            site,
+            "/oauth/access_token",
+            "token",
+            get(trades::by_query).post(token::token),
+        ),
+        route(site, "/oauth/par", "par", post(par::push)),
+        route(
+            site,
+            "/oauth/device_authorization",
+            "device_authorization",
+            post(device::start),
+        ),
+        route(
+            site,
+            "/device",
+            "device",
+            get(device_page::show).post(device_page::decide),
+        ),
+        route(
+            site,
+            "/app/installations/{installation_id}/access_tokens",
+            "installation_token",
+            post(trades::installation_token),
+        ),
         route(
             site,
             "/userinfo",

@@ -9,8 +9,10 @@ use crate::counters::Counters;
 use crate::data::{CollectionName, Records};
 use crate::faults::Faults;
 use crate::oauth::authorize::Pending;
+use crate::oauth::device::Devices;
 use crate::oauth::grants::Grants;
 use crate::oauth::keys::Keys;
+use crate::oauth::par::Pushed;
 use crate::persist::StateFile;
 
 /// One simulator's state.
@@ -25,6 +27,8 @@ pub(crate) struct World {
     providers: RwLock<BTreeMap<String, Arc<ProviderConfig>>>,
     grants: Mutex<Grants>,
     pending: Mutex<HashMap<String, Pending>>,
+    pushed: Mutex<Pushed>,
+    devices: Mutex<Devices>,
     records: Mutex<Records>,
     faults: Mutex<Faults>,
     counters: Mutex<Counters>,
@@ -82,6 +86,8 @@ impl World {
             providers: RwLock::new(providers),
             grants: Mutex::default(),
             pending: Mutex::default(),
+            pushed: Mutex::default(),
+            devices: Mutex::default(),
             records: Mutex::new(records),
             faults: Mutex::new(Faults::new(config.seed)),
             counters: Mutex::default(),
@@ -96,6 +102,14 @@ impl World {
 
     pub(crate) fn pending(&self) -> MutexGuard<'_, HashMap<String, Pending>> {
         lock(&self.pending)
+    }
+
+    pub(crate) fn pushed(&self) -> MutexGuard<'_, Pushed> {
+        lock(&self.pushed)
+    }
+
+    pub(crate) fn devices(&self) -> MutexGuard<'_, Devices> {
+        lock(&self.devices)
     }
 
     pub(crate) fn records(&self) -> MutexGuard<'_, Records> {

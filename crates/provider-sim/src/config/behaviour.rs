@@ -55,6 +55,8 @@ pub enum ClientAuth {
     ClientSecretBasic,
     /// `client_id` and `client_secret` in the body.
     ClientSecretPost,
+    /// An assertion that the client signs (RFC 7523, section 2.2).
+    PrivateKeyJwt,
     /// `client_id` alone, for public clients.
     None,
 }

@@ -63,6 +63,20 @@ pub(crate) async fn show(
         Ok(parameters) => parameters,
         Err(name) => return refuse_page(&format!("The parameter {name} came twice.")),
     };
+    // RFC 9126, section 4: what was pushed counts, and nothing else.
+    let parameters = match parameters.get("request_uri") {
+        Some(request_uri) => {
+            let client_id = parameters.get("client_id");
+            match site.world.pushed().take(&site, request_uri, client_id) {
+                Some(pushed) => pushed,
+                None => return refuse_page("request_uri is not known, or was used already."),
+            }
+        }
+        None if provider.require_pushed_requests => {
+            return refuse_page("Authorization requests have to be pushed.");
+        }
+        None => parameters,
+    };
     // Errors about the client or its redirect URI are shown to the user: there is nowhere safe to send them (section 4.1.2.1).
     let redirect = match redirect(&provider, &parameters) {
         Ok(redirect) => redirect,
@@ -188,12 +202,6 @@ fn check(
         return Err(OAuthError::new(
             "request_not_supported",
             "Request objects are not supported.",
-        ));
-    }
-    if parameters.get("request_uri").is_some() {
-        return Err(OAuthError::new(
-            "request_uri_not_supported",
-            "Request URIs are not supported.",
         ));
     }
     let challenge = challenge(provider, parameters)?;

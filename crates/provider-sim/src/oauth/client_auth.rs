@@ -5,9 +5,11 @@ use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, header};
 use url::form_urlencoded;
 
+use super::assertion;
 use super::error::OAuthError;
 use super::parameters::Parameters;
 use crate::config::{ClientAuth, ClientConfig, ProviderConfig};
+use crate::world::Site;
 
 /// The `Authorization: Basic` header could not be read.
 #[derive(Debug)]
@@ -30,6 +32,7 @@ pub(crate) fn basic(headers: &HeaderMap) -> Option<Result<(String, String), Unre
 
 /// The client that sent a token or revocation request.
 pub(crate) fn authenticate<'a>(
+    site: &Site,
     provider: &'a ProviderConfig,
     headers: &HeaderMap,
     form: &Parameters,
@@ -40,6 +43,14 @@ pub(crate) fn authenticate<'a>(
         challenge_basic,
         ..OAuthError::new("invalid_client", description)
     };
+    if let Some(assertion) = form.get("client_assertion") {
+        if basic.is_some() || form.get("client_secret").is_some() {
+            return Err(OAuthError::invalid_request(
+                "The client used more than one authentication method.",
+            ));
+        }
+        return by_assertion(site, provider, form, assertion);
+    }
     let (method, id, secret) = match (basic, form.get("client_secret")) {
         (Some(_), Some(_)) => {
             return Err(OAuthError::invalid_request(
@@ -79,6 +90,32 @@ pub(crate) fn authenticate<'a>(
         && !client.client_secrets.contains(&secret)
     {
         return Err(refuse("The client secret is wrong."));
+    }
+    Ok(client)
+}
+
+/// RFC 7523, sections 2.2 and 3.
+fn by_assertion<'a>(
+    site: &Site,
+    provider: &'a ProviderConfig,
+    form: &Parameters,
+    assertion: &str,
+) -> Result<&'a ClientConfig, OAuthError> {
+    let refuse = |description: &str| OAuthError::new("invalid_client", description);
+    let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+    if form.get("client_assertion_type") != Some(kind) {
+        return Err(OAuthError::invalid_request(
+            "The client_assertion_type is not known.",
+        ));
+    }
+    let (client, claims) = assertion::verify(site, provider, assertion).map_err(refuse)?;
+    if !client.auth_methods.contains(&ClientAuth::PrivateKeyJwt) {
+        return Err(refuse("The client may not use this authentication method."));
+    }
+    let is_its_own = claims.sub.as_deref() == Some(claims.iss.as_str())
+        && form.get("client_id").is_none_or(|id| id == claims.iss);
+    if !is_its_own || !claims.is_for(site) {
+        return Err(refuse("The assertion is not this client's, or not for us."));
     }
     Ok(client)
 }

@@ -95,6 +95,38 @@ pub(super) fn form_post(action: &str, fields: &[(&str, String)]) -> String {
     )
 }
 
+/// Where a person types in the code that another device shows.
+pub(super) fn device(provider: &ProviderConfig, users: &[UserConfig], code: &str) -> String {
+    let name = escape(&provider.display_name);
+    let mut people = String::new();
+    for (at, user) in users.iter().enumerate() {
+        let checked = if at == 0 { " checked" } else { "" };
+        let (key, who) = (escape(&user.key), escape(&user.name));
+        let _ = writeln!(
+            people,
+            "<label><input type=\"radio\" name=\"user\" value=\"{key}\"{checked} required> {who}</label>"
+        );
+    }
+    let (path, code) = (escape(&provider.path), escape(code));
+    document(
+        &format!("Connect a device – {name}"),
+        &format!(
+            "<h1>Connect a device</h1>\n<form method=\"post\" action=\"{path}/device\">\n\
+             <p><label>The code on your device <input name=\"user_code\" value=\"{code}\" required></label></p>\n\
+             <fieldset><legend>Log in as</legend>\n{people}</fieldset>\n\
+             <p><button type=\"submit\" name=\"decision\" value=\"allow\">Allow</button>\n\
+             <button type=\"submit\" name=\"decision\" value=\"deny\">Deny</button></p>\n</form>"
+        ),
+    )
+}
+
+pub(super) fn device_done() -> String {
+    document(
+        "Done",
+        "<h1>Done</h1>\n<p>You can go back to your device.</p>",
+    )
+}
+
 pub(super) fn refusal(description: &str) -> String {
     document(
         "Request refused",

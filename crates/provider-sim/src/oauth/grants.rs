@@ -273,6 +273,33 @@ impl Grants {
         self.issue_access(provider, grant, scope, None, now)
     }
 
+    /// A user's consent that nobody had to click for, with its tokens.
+    pub(crate) fn grant_at_once(
+        &mut self,
+        provider: &ProviderConfig,
+        client_id: &str,
+        user: &str,
+        now: i64,
+    ) -> Issued {
+        self.next_grant += 1;
+        let grant = self.next_grant;
+        let scope = provider.scopes.clone();
+        self.by_id.insert(
+            grant,
+            Grant {
+                provider: provider.slug.clone(),
+                client_id: client_id.to_owned(),
+                user: user.to_owned(),
+                scope: scope.clone(),
+                created_ms: now,
+                generation: 0,
+                revoked: None,
+            },
+        );
+        let refresh_token = self.issue_refresh(provider, grant, now);
+        self.issue_access(provider, grant, scope, Some(refresh_token), now)
+    }
+
     /// Answers a refresh token as the provider's rotation has it.
     pub(crate) fn refresh(
         &mut self,
@@ -520,5 +547,6 @@ fn seconds(seconds: u32) -> i64 {
     i64::from(seconds) * 1000
 }
 
+mod consents;
 #[cfg(test)]
 mod tests;

@@ -45,7 +45,12 @@ fn document(site: &Site) -> Value {
         .iter()
         .flat_map(|client| client.auth_methods.iter().copied())
         .collect();
-    let mut grant_types = vec!["authorization_code", "refresh_token"];
+    let mut grant_types = vec![
+        "authorization_code",
+        "refresh_token",
+        "urn:ietf:params:oauth:grant-type:device_code",
+        "urn:ietf:params:oauth:grant-type:jwt-bearer",
+    ];
     if provider
         .clients
         .iter()
@@ -65,6 +70,9 @@ fn document(site: &Site) -> Value {
         "grant_types_supported": grant_types,
         "code_challenge_methods_supported": ["S256"],
         "authorization_response_iss_parameter_supported": provider.iss_in_response,
+        "pushed_authorization_request_endpoint": format!("{issuer}/oauth/par"),
+        "require_pushed_authorization_requests": provider.require_pushed_requests,
+        "device_authorization_endpoint": format!("{issuer}/oauth/device_authorization"),
     });
     if provider.revocation != Revocation::Unsupported {
         document["revocation_endpoint"] = json!(format!("{issuer}/oauth/revoke"));

@@ -43,6 +43,14 @@ impl Parameters {
         })
     }
 
+    /// What is left for the authorization endpoint of what a client has pushed.
+    pub(crate) fn without_client_authentication(mut self) -> Self {
+        for name in ["client_secret", "client_assertion", "client_assertion_type"] {
+            self.0.remove(name);
+        }
+        self
+    }
+
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.0
             .get(name)
@@ -57,12 +65,17 @@ impl Parameters {
 
     /// A space-separated list, each entry once.
     pub(crate) fn list(&self, name: &str) -> Option<Vec<String>> {
-        let mut list: Vec<String> = Vec::new();
-        for entry in self.get(name)?.split(' ').filter(|entry| !entry.is_empty()) {
-            if !list.iter().any(|known| known == entry) {
-                list.push(entry.to_owned());
-            }
-        }
-        Some(list)
+        self.get(name).map(list)
     }
+}
+
+/// A space-separated list, each entry once.
+pub(super) fn list(text: &str) -> Vec<String> {
+    let mut list: Vec<String> = Vec::new();
+    for entry in text.split(' ').filter(|entry| !entry.is_empty()) {
+        if !list.iter().any(|known| known == entry) {
+            list.push(entry.to_owned());
+        }
+    }
+    list
 }

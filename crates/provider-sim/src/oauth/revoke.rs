@@ -31,7 +31,7 @@ pub(crate) async fn revoke(State(site): State<Site>, headers: HeaderMap, body: B
 fn apply(site: &Site, headers: &HeaderMap, body: &[u8]) -> Result<bool, OAuthError> {
     let provider = site.provider();
     let form = Parameters::form(headers, body)?;
-    let client = authenticate(&provider, headers, &form)?;
+    let client = authenticate(site, &provider, headers, &form)?;
     let token = form.require("token")?;
     let mut grants = site.world.grants();
     let Some((id, grant)) = grants

@@ -13,7 +13,8 @@ use serde_json::{Map, Value, json};
 use super::client_auth::authenticate;
 use super::error::OAuthError;
 use super::grants::{CodeRequest, Exchanged, GrantError, Issued, RefreshRequest, Refreshed};
-use super::parameters::Parameters;
+use super::parameters::{Parameters, list};
+use super::{device, trades};
 use crate::clock::iso_seconds;
 use crate::config::{ClientConfig, ExpiresIn, ProviderConfig, TokenShape};
 use crate::world::Site;
@@ -59,11 +60,26 @@ fn answer(
     body: &[u8],
 ) -> Result<Value, OAuthError> {
     let form = Parameters::form(headers, body)?;
-    let client = authenticate(provider, headers, &form)?;
-    match form.require("grant_type")? {
+    let grant_type = form.require("grant_type")?;
+    if grant_type == trades::JWT_BEARER {
+        let now = site.world.clock.now_ms();
+        let issued = trades::jwt_bearer(site, provider, &form, now)?;
+        return response(site, provider, &issued, None, now);
+    }
+    let client = authenticate(site, provider, headers, &form)?;
+    match grant_type {
         "authorization_code" => exchange(site, provider, client, &form),
         "refresh_token" => refresh(site, provider, client, &form),
         "client_credentials" => client_credentials(site, provider, client, &form),
+        device::GRANT_TYPE => {
+            let issued = device::poll(site, provider, &client.client_id, &form)?;
+            response(site, provider, &issued, None, site.world.clock.now_ms())
+        }
+        trades::FB_EXCHANGE => {
+            let now = site.world.clock.now_ms();
+            let issued = trades::exchange(site, provider, &client.client_id, &form, now)?;
+            response(site, provider, &issued, None, now)
+        }
         _ => Err(OAuthError::new(
             "unsupported_grant_type",
             "The grant type is not supported.",
@@ -104,7 +120,10 @@ fn refresh(
     let refreshed = site.world.grants().refresh(provider, &request, now);
     let issued = match refreshed.inspect_err(|error| count_reuse(site, *error))? {
         Refreshed::Fresh(issued) => {
-            site.world.counters().grant(issued.grant).refreshes += 1;
+            let mut counters = site.world.counters();
+            let counters = counters.grant(issued.grant);
+            counters.refreshes += 1;
+            counters.refreshed_ms = now;
             issued
         }
         Refreshed::Replayed(issued) => {
@@ -147,12 +166,18 @@ pub(super) fn requested_scope(
     provider: &ProviderConfig,
     form: &Parameters,
 ) -> Result<Vec<String>, OAuthError> {
+    scopes_of(provider, form.get("scope"))
+}
+
+/// The same for a scope that stands elsewhere.
+pub(super) fn scopes_of(
+    provider: &ProviderConfig,
+    scope: Option<&str>,
+) -> Result<Vec<String>, OAuthError> {
     if provider.scopes.is_empty() {
         return Ok(Vec::new());
     }
-    let scope = form
-        .list("scope")
-        .unwrap_or_else(|| provider.default_scopes.clone());
+    let scope = scope.map_or_else(|| provider.default_scopes.clone(), list);
     match scope.iter().find(|scope| !knows(provider, scope)) {
         Some(unknown) => Err(OAuthError::new(
             "invalid_scope",
@@ -173,7 +198,7 @@ fn knows(provider: &ProviderConfig, scope: &str) -> bool {
 
 /// RFC 6749, section 5.1, in the provider's shape. Procore's: <https://developers.procore.com/documentation/oauth-endpoints>;
 /// Microsoft's: <https://learn.microsoft.com/entra/identity-platform/v2-oauth2-auth-code-flow>.
-fn response(
+pub(super) fn response(
     site: &Site,
     provider: &ProviderConfig,
     issued: &Issued,

@@ -77,7 +77,7 @@ async fn calls_are_counted_by_what_they_have_in_common() {
     assert_eq!(count("authorize", "ok", Value::Null, Value::Null), 1);
     assert_eq!(
         view["grants"]["g1"],
-        json!({"refreshes": 1, "replays": 0, "reuse_refused": 0, "api_calls": 3})
+        json!({"refreshes": 1, "replays": 0, "reuse_refused": 0, "api_calls": 3, "refreshed_ms": 1_780_315_200_000_i64})
     );
     assert_eq!((&view["total"], &view["refreshes"]), (&json!(9), &json!(1)));
     assert!(

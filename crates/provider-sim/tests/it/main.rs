@@ -5,6 +5,7 @@ mod apis;
 mod authorization;
 mod control;
 mod faults;
+mod front;
 mod rotation;
 mod support;
 mod tokens;
