@@ -6,12 +6,11 @@
 mod hawser;
 mod instance;
 mod log;
-mod process;
 
 pub use hawser::{Hawser, Home, Up, hawser_program};
 pub use instance::{ClientTls, Instance, Issuer};
 pub use log::{Log, LogLine};
-pub use process::Process;
+pub use testkit::Process;
 
 use std::path::{Path, PathBuf};
 

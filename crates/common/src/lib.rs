@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`ids`] and [`deps`] (what everything is built from), [`problem`] and [`validate`] (what callers
 //! are told), [`config`], [`telemetry`], [`lifecycle`] and [`admin`] (how a process lives), [`identity`] and [`rpc`]
-//! (who calls, and how), [`pg`] (what is kept), [`service`] (all of it put together).
+//! (who calls, and how), [`pg`] (what is kept), [`reseal`] (what is kept sealed), [`service`] (all of it put together).
 //!
 //! Not here: anything that only one service needs, and anything about a provider.
 
@@ -14,6 +14,7 @@ pub mod ids;
 pub mod lifecycle;
 pub mod pg;
 pub mod problem;
+pub mod reseal;
 pub mod rpc;
 pub mod secret;
 pub mod service;

@@ -4,6 +4,7 @@
 //! [`Client`] makes the channels to other services. [`status`] turns a [`Problem`] into a status and back.
 
 pub mod client;
+mod connection;
 pub mod guard;
 mod operations;
 pub mod server;
@@ -13,7 +14,7 @@ mod telemetry;
 pub use client::{Channel, Client, ClientConfig};
 pub use guard::{Guard, IdentityConfig, IdentityError};
 pub use operations::Operations;
-pub use server::{ServeError, Server, ServerConfig};
+pub use server::{Server, ServerConfig};
 pub use status::{CallError, unimplemented};
 
 /// A stream of answers, as generated clients give it.
@@ -21,6 +22,13 @@ pub type Streaming<T> = tonic::Streaming<T>;
 
 use crate::Problem;
 use crate::identity::Caller;
+
+/// A message that may be worked on for longer than a call usually is, or for less; a caller's own deadline stays.
+pub fn within<T>(limit: std::time::Duration, message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    request.set_timeout(limit);
+    request
+}
 
 /// The verified caller of a request.
 ///

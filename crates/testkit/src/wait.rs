@@ -28,6 +28,29 @@ pub async fn eventually_some<T>(
             tokio::time::sleep(POLL).await;
         }
     };
+    in_time(timeout, search).await
+}
+
+/// As [`eventually_some`], for a task of its own: each attempt owns what it needs.
+///
+/// # Panics
+/// Where there is nothing within `timeout`.
+pub async fn eventually_by<T, F: Future<Output = Option<T>>>(
+    timeout: Duration,
+    mut attempt: impl FnMut() -> F,
+) -> T {
+    let search = async {
+        loop {
+            if let Some(found) = attempt().await {
+                return found;
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    };
+    in_time(timeout, search).await
+}
+
+async fn in_time<T>(timeout: Duration, search: impl Future<Output = T>) -> T {
     let found = tokio::time::timeout(timeout, search).await;
     found.unwrap_or_else(|_| panic!("what the test waits for did not happen within {timeout:?}"))
 }

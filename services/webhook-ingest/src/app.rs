@@ -21,6 +21,7 @@ use crate::group_commit::group_commit;
 use crate::keys::ServiceKeys;
 use crate::quotas::Quotas;
 use crate::receive_webhook::Intake;
+use crate::reseal_sources::SealedSources;
 use crate::source_cache::SourceCache;
 use crate::wake::Wake;
 use crate::{SCHEMA, tasks};
@@ -146,6 +147,15 @@ impl Service for WebhookIngest {
         tasks.spawn(
             "processing",
             tasks::processing::run(ingest.clone(), shutdown.clone()),
+        );
+        let sealed = SealedSources {
+            database: database.clone(),
+            keys: ingest.keys.clone(),
+        };
+        let every = config.keys.reseal_every.get();
+        tasks.spawn(
+            "reseal",
+            common::reseal::run(sealed, every, deps.clone(), shutdown.clone()),
         );
         let retention_days = config.intake.retention_days;
         tasks.spawn(

@@ -26,6 +26,8 @@ pub struct Config {
     pub intake: IntakeConfig,
     /// How what was taken in is processed.
     pub processing: ProcessingConfig,
+    /// What secrets are sealed under.
+    pub keys: KeysConfig,
     /// The schema `ingest`.
     pub database: PgConfig,
     /// The listener for operators.
@@ -87,6 +89,32 @@ pub struct ProcessingConfig {
     pub first_pause: Duration,
     /// The longest pause.
     pub longest_pause: Duration,
+}
+
+/// What secrets are sealed under.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KeysConfig {
+    /// How often to look for what older keys have sealed, to seal it under the newest.
+    pub reseal_every: Duration,
+}
+
+impl Default for KeysConfig {
+    fn default() -> Self {
+        Self {
+            reseal_every: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
+impl Validate for KeysConfig {
+    fn validate(&self, problems: &mut Problems) {
+        problems.check(
+            !self.reseal_every.get().is_zero(),
+            "reseal_every",
+            "must be longer than nothing, as in \"24h\"",
+        );
+    }
 }
 
 impl Default for HttpConfig {
@@ -221,6 +249,7 @@ impl Validate for Config {
         problems.nested("http", &self.http);
         problems.nested("intake", &self.intake);
         problems.nested("processing", &self.processing);
+        problems.nested("keys", &self.keys);
         problems.nested("database", &self.database);
         problems.nested("admin", &self.admin);
         problems.nested("telemetry", &self.telemetry);

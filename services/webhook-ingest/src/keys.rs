@@ -89,6 +89,21 @@ impl ServiceKeys {
         Ok(Secret::new(std::mem::take(&mut *opened)))
     }
 
+    /// What was sealed at this place, under the tenant's current key; `None` where it is under it already.
+    pub(crate) async fn reseal(
+        &self,
+        tenant: TenantKey,
+        place: Place,
+        sealed: &[u8],
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let current = self.key(tenant, CURRENT).await?;
+        if envelope::data_key_version(sealed)? >= current.version() {
+            return Ok(None);
+        }
+        let opened = self.open(tenant, place, sealed).await?;
+        self.seal(tenant, place, opened.expose()).await.map(Some)
+    }
+
     async fn key(&self, tenant: TenantKey, version: u32) -> Result<DataKey, Error> {
         let now = self.deps.clock.boottime();
         if let Some((until, key)) = self.kept().get(&(tenant, version))

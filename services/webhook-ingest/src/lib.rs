@@ -25,6 +25,7 @@ mod read_documents;
 mod receive_webhook;
 mod record_documents;
 mod replay_events;
+mod reseal_sources;
 mod source_cache;
 mod wake;
 
@@ -33,7 +34,7 @@ mod store;
 mod tasks;
 
 pub use app::WebhookIngest;
-pub use config::{Config, HttpConfig, IntakeConfig, ProcessingConfig};
+pub use config::{Config, HttpConfig, IntakeConfig, KeysConfig, ProcessingConfig};
 
 use common::pg::Schema;
 

@@ -102,9 +102,10 @@ impl Policy {
 
     /// The row that lets `identity` call `method` (`package.Service/Method`).
     pub fn row(&self, identity: &Identity, method: &str) -> Option<&Row> {
+        let name = name_of(identity);
         self.rows
             .iter()
-            .find(|row| row.names_caller(identity) && row.names_method(method))
+            .find(|row| row.names(&name) && row.names_method(method))
     }
 
     /// Whether what the identity says of the actor is believed.
@@ -116,11 +117,11 @@ impl Policy {
 impl Row {
     /// Whether the row is about this caller.
     pub fn names_caller(&self, identity: &Identity) -> bool {
-        let name = match identity {
-            Identity::ApiKey { role, .. } => format!("api-key/{role}"),
-            other => other.to_string(),
-        };
-        self.callers.iter().any(|pattern| matches(pattern, &name))
+        self.names(&name_of(identity))
+    }
+
+    fn names(&self, caller: &str) -> bool {
+        self.callers.iter().any(|pattern| matches(pattern, caller))
     }
 
     /// Whether the row is about this method.
@@ -139,6 +140,14 @@ impl Row {
             (_, Some(false)) => Acting::Own,
             (_, Some(true) | None) => Acting::TenantAdmin,
         }
+    }
+}
+
+/// As rows name it.
+fn name_of(identity: &Identity) -> String {
+    match identity {
+        Identity::ApiKey { role, .. } => format!("api-key/{role}"),
+        other => other.to_string(),
     }
 }
 

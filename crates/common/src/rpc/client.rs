@@ -229,7 +229,10 @@ impl Outgoing {
         let deadline = match caller.as_ref().and_then(|caller| caller.deadline) {
             _ if streams => None,
             Some(deadline) => Some(deadline),
-            None => Some(Instant::now() + DEFAULT_DEADLINE),
+            None => {
+                let asked = super::guard::grpc_timeout(request.headers());
+                Some(Instant::now() + asked.unwrap_or(DEFAULT_DEADLINE))
+            }
         };
         let (mut parts, body) = request.into_parts();
         if let Some(caller) = &caller {

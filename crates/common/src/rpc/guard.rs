@@ -17,14 +17,14 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tonic::Status;
 use tonic::body::Body;
-use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 use tower::{Layer, Service};
 use tracing::Instrument as _;
 
+use super::connection::Peer;
 use crate::config::{Problems, Validate};
 use crate::identity::{
     self, Actor, Authenticate, Caller, FetchKeys, Identity, IssuerConfig, JwtVerifier, Policy,
-    PolicyError, TenantLookup, Tenants, UserContext, UserRule, tls,
+    PolicyError, TenantLookup, Tenants, UserContext, UserRule,
 };
 use crate::{Deps, Problem, Secret, TenantKey};
 
@@ -476,19 +476,14 @@ fn deadline_exceeded() -> Status {
 }
 
 fn peer_of(request: &Request<Body>) -> (Option<Identity>, Option<SocketAddr>) {
-    let Some(info) = request.extensions().get::<TlsConnectInfo<TcpConnectInfo>>() else {
-        return (None, None);
-    };
-    let peer = info.get_ref().remote_addr();
-    let certificates = info.peer_certs();
-    (
-        certificates.and_then(|chain| chain.first().and_then(tls::identity_of)),
-        peer,
-    )
+    match request.extensions().get::<Peer>() {
+        Some(peer) => (peer.identity.clone(), Some(peer.address)),
+        None => (None, None),
+    }
 }
 
 /// Reads `grpc-timeout` as the gRPC protocol over HTTP/2 has it: at most 8 digits and a unit.
-fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
+pub(super) fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get("grpc-timeout")?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if digits.is_empty() || digits.len() > 8 {

@@ -5,18 +5,17 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Request;
+use http::{Request, Response};
 use serde::{Deserialize, Serialize};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
-use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 use tonic::server::NamedService;
 use tonic::service::RoutesBuilder;
-use tower::Service;
+use tower::{Layer as _, Service};
 
+use super::connection::{self, Peer};
 use super::guard::{Guard, GuardLayer};
 use super::telemetry::TelemetryLayer;
 use crate::Deps;
@@ -75,11 +74,6 @@ impl Validate for ServerConfig {
     }
 }
 
-/// The server stopped for a reason that is not a shutdown.
-#[derive(Debug, thiserror::Error)]
-#[error("the gRPC server stopped")]
-pub struct ServeError(#[from] tonic::transport::Error);
-
 /// Services being put together behind one listener.
 pub struct Server {
     name: &'static str,
@@ -93,7 +87,6 @@ pub struct Server {
 }
 
 const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-const KEEPALIVE: Duration = Duration::from_secs(30);
 
 impl Server {
     /// A server of the service `name`, with health and reflection (v1, and v1alpha for Python's grpcio).
@@ -139,45 +132,39 @@ impl Server {
     /// Takes calls until a shutdown is requested, then lets those in flight end.
     ///
     /// # Errors
-    /// [`ServeError`] where the server stops for another reason.
+    /// None; it is what tasks return.
     pub async fn serve(
         mut self,
         listener: TcpListener,
         shutdown: Shutdown,
-    ) -> Result<(), ServeError> {
+    ) -> Result<(), Infallible> {
         self.add_reflection();
         for name in std::iter::once("").chain(self.served.iter().copied()) {
             self.health
                 .set_service_status(name, tonic_health::ServingStatus::Serving)
                 .await;
         }
-        let (connections, incoming) = mpsc::channel(64);
-        let accepting = tokio::spawn(accept(listener, self.tls, connections));
-        let health = self.health;
-        let until = async move {
-            shutdown.requested().await;
-            health
-                .set_service_status("", tonic_health::ServingStatus::NotServing)
-                .await;
-            accepting.abort();
-        };
-        let served = tonic::transport::Server::builder()
-            .http2_keepalive_interval(Some(KEEPALIVE))
-            .tcp_nodelay(true)
-            .layer(TelemetryLayer::new(
-                self.name,
-                self.config.max_in_flight,
-                &self.deps,
-            ))
-            .layer(GuardLayer::new(
-                self.guard,
-                self.config.default_deadline,
-                self.config.max_deadline,
-            ))
-            .add_routes(self.routes.routes())
-            .serve_with_incoming_shutdown(ReceiverStream::new(incoming), until)
+        let guard = GuardLayer::new(
+            self.guard,
+            self.config.default_deadline,
+            self.config.max_deadline,
+        );
+        let telemetry = TelemetryLayer::new(self.name, self.config.max_in_flight, &self.deps);
+        let service = telemetry.layer(guard.layer(self.routes.routes().prepare()));
+        let connections = TaskTracker::new();
+        let accepting = accept(&listener, &self.tls, &service, &connections, &shutdown);
+        tokio::select! {
+            never = accepting => match never {},
+            () = shutdown.requested() => {}
+        }
+        // Whoever still comes is refused at once.
+        drop(listener);
+        self.health
+            .set_service_status("", tonic_health::ServingStatus::NotServing)
             .await;
-        Ok(served?)
+        connections.close();
+        connections.wait().await;
+        Ok(())
     }
 
     fn add_reflection(&mut self) {
@@ -202,14 +189,23 @@ impl Server {
     }
 }
 
-/// Accepts connections and shakes hands, each in a task of its own, so that a slow client holds nobody up.
-async fn accept(
-    listener: TcpListener,
-    tls: Arc<Tls>,
-    connections: mpsc::Sender<Result<TlsStream<TcpStream>, std::io::Error>>,
-) {
+/// Accepts connections, each for a task of its own, so that a slow client holds nobody up.
+async fn accept<S>(
+    listener: &TcpListener,
+    tls: &Tls,
+    service: &S,
+    connections: &TaskTracker,
+    shutdown: &Shutdown,
+) -> Infallible
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send + 'static,
+{
     loop {
-        let (stream, peer) = match listener.accept().await {
+        let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 // Too many open files and the like: they pass when connections close.
@@ -218,18 +214,25 @@ async fn accept(
                 continue;
             }
         };
-        let acceptor = TlsAcceptor::from(tls.server());
-        let connections = connections.clone();
-        tokio::spawn(async move {
-            let _ = stream.set_nodelay(true);
-            match tokio::time::timeout(TLS_HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
-                // The server is gone where nobody takes the connection.
-                Ok(Ok(stream)) => drop(connections.send(Ok(stream)).await),
+        let _ = stream.set_nodelay(true);
+        let shaking = TlsAcceptor::from(tls.server()).accept(stream);
+        let (service, shutdown) = (service.clone(), shutdown.clone());
+        connections.spawn(async move {
+            let shaken = tokio::select! {
+                shaken = tokio::time::timeout(TLS_HANDSHAKE_TIMEOUT, shaking) => shaken,
+                () = shutdown.requested() => return,
+            };
+            match shaken {
+                Ok(Ok(stream)) => {
+                    let peer = Peer::of(&stream, address);
+                    // However it ends, there is nobody left to be told.
+                    let _ = connection::serve(stream, peer, service, shutdown).await;
+                }
                 Ok(Err(error)) => {
-                    tracing::debug!(event = "tls_handshake_failed", %peer, %error, "a TLS handshake failed");
+                    tracing::debug!(event = "tls_handshake_failed", peer = %address, %error, "a TLS handshake failed");
                 }
                 Err(_) => {
-                    tracing::debug!(event = "tls_handshake_failed", %peer, "a TLS handshake took too long");
+                    tracing::debug!(event = "tls_handshake_failed", peer = %address, "a TLS handshake took too long");
                 }
             }
         });

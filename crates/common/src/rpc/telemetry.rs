@@ -21,6 +21,7 @@ use tower::{Layer, Service};
 use tracing::Instrument as _;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
+use crate::telemetry::context::{self, TRACEPARENT};
 use crate::{Deps, Problem};
 
 /// Puts tracing, metrics, the limit on calls in flight, and the panic handler before a gRPC service.
@@ -68,7 +69,7 @@ impl<S> Layer<S> for TelemetryLayer {
     fn layer(&self, inner: S) -> Self::Service {
         TelemetryService {
             inner,
-            layer: self.clone(),
+            layer: Arc::new(self.clone()),
         }
     }
 }
@@ -77,7 +78,7 @@ impl<S> Layer<S> for TelemetryLayer {
 #[derive(Clone, Debug)]
 pub(super) struct TelemetryService<S> {
     inner: S,
-    layer: TelemetryLayer,
+    layer: Arc<TelemetryLayer>,
 }
 
 impl<S> Service<Request<Body>> for TelemetryService<S>
@@ -100,7 +101,7 @@ where
         // The clone that was polled ready is the one to call.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
-        let layer = self.layer.clone();
+        let layer = Arc::clone(&self.layer);
         let method = request.uri().path().trim_start_matches('/').to_owned();
         let span = call_span(layer.service, &method, request.headers());
         let in_span = span.clone();
@@ -142,6 +143,7 @@ fn call_span(service: &'static str, method: &str, headers: &HeaderMap) -> tracin
     let (rpc_service, rpc_method) = method.split_once('/').unwrap_or((method, ""));
     let short = rpc_service.rsplit('.').next().unwrap_or(rpc_service);
     let span = tracing::info_span!(
+        parent: None,
         "rpc",
         otel.name = format!("rpc.{short}/{rpc_method}"),
         otel.kind = "server",
@@ -155,8 +157,10 @@ fn call_span(service: &'static str, method: &str, headers: &HeaderMap) -> tracin
         tenant.id = tracing::field::Empty,
         user.id = tracing::field::Empty,
     );
-    // A span that is not sampled or not enabled has no parent to take.
-    let _ = span.set_parent(crate::telemetry::context::extract(headers));
+    if headers.contains_key(TRACEPARENT) {
+        // A span that is not sampled or not enabled has no parent to take.
+        let _ = span.set_parent(context::extract(headers));
+    }
     span
 }
 

@@ -10,7 +10,8 @@ use tracing_subscriber::filter::{FilterFn, LevelFilter, filter_fn};
 
 /// Crates whose debugging output shows headers, statements' parameters or frames, and so secrets: of these, nothing
 /// below INFO is ever logged, whatever the filter says.
-const INDISCREET: [&str; 9] = [
+const INDISCREET: [&str; 10] = [
+    "aws_sigv4",
     "h2",
     "hyper",
     "hyper_util",

@@ -215,12 +215,9 @@ impl ConnectService for Connect {
         fields.finish()?;
         let tenant = tenant.ok_or_else(|| Problem::not_found("tenant"))?;
         caller.user(&request.user_id)?;
-        Ok(Response::new(
-            self.broker
-                .import_connection(&caller, tenant, request)
-                .await
-                .map_err(Problem::from)?,
-        ))
+        let imported = self.broker.import_connection(&caller, tenant, request);
+        let answer = Box::pin(imported).await.map_err(Problem::from)?;
+        Ok(Response::new(answer))
     }
 
     async fn create_migration_source(

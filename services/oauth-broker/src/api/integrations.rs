@@ -261,9 +261,8 @@ impl IntegrationService for Integrations {
         let secrets = secrets(&wanted);
         let saved = self
             .broker
-            .update_integration(&caller, changed, secrets, destinations)
-            .await;
-        let saved = saved.map_err(Problem::from)?;
+            .update_integration(&caller, changed, secrets, destinations);
+        let saved = Box::pin(saved).await.map_err(Problem::from)?;
         let integration = Some(encode::integration(&saved, &self.broker.public_url));
         Ok(Response::new(UpdateIntegrationResponse { integration }))
     }

@@ -69,6 +69,31 @@ ORDER BY source_id
 LIMIT $4"
 );
 
+/// Every tenant's; the bucket comes first in the order, so that a page is one range of the primary key.
+const SOURCE_LIST_ALL: &str = concat!(
+    "-- ingest.source_list_all\nSELECT ",
+    columns!(),
+    "
+FROM ingest.sources
+WHERE (bucket, tenant_id, source_id) > ($1, $2, $3)
+ORDER BY bucket, tenant_id, source_id
+LIMIT $4"
+);
+
+/// Only what is as it was read.
+const SOURCE_RESEAL: &str = "\
+-- ingest.source_reseal
+UPDATE ingest.sources
+SET token_sealed = $5,
+    secret_sealed = $7,
+    previous_secret_sealed = $9
+WHERE bucket = $1
+    AND tenant_id = $2
+    AND source_id = $3
+    AND token_sealed = $4
+    AND secret_sealed = $6
+    AND previous_secret_sealed IS NOT DISTINCT FROM $8";
+
 const SOURCE_UPDATE: &str = "\
 -- ingest.source_update
 UPDATE ingest.sources
@@ -180,6 +205,58 @@ pub(crate) async fn source_list(
         )
         .await?;
     Ok(rows.iter().map(source).collect())
+}
+
+/// Every tenant's sources behind this one, in order.
+pub(crate) async fn source_list_all(
+    db: &Database,
+    after: Option<&Source>,
+    limit: i64,
+) -> Result<Vec<Source>, Error> {
+    let (bucket, tenant_id, source_id) = after.map_or((-1, Uuid::nil(), ""), |last| {
+        (
+            last.tenant.bucket(),
+            last.tenant.id(),
+            last.source_id.as_str(),
+        )
+    });
+    let rows = db
+        .query(
+            Scope::System,
+            SOURCE_LIST_ALL,
+            &[&bucket, &tenant_id, &source_id, &limit],
+        )
+        .await?;
+    Ok(rows.iter().map(source).collect())
+}
+
+/// Replaces what is sealed in a source, if it still is as it is in `before`.
+pub(crate) async fn source_reseal(
+    db: &Database,
+    before: &Source,
+    token: &[u8],
+    secret: &[u8],
+    previous: Option<&[u8]>,
+) -> Result<bool, Error> {
+    let previous_before = before.secrets.previous.as_ref();
+    let replaced = db
+        .execute(
+            Scope::Tenant(before.tenant),
+            SOURCE_RESEAL,
+            &[
+                &before.tenant.bucket(),
+                &before.tenant.id(),
+                &before.source_id,
+                &before.token.sealed,
+                &token,
+                &before.secrets.current,
+                &secret,
+                &previous_before.map(|previous| &previous.sealed),
+                &previous,
+            ],
+        )
+        .await?;
+    Ok(replaced == 1)
 }
 
 /// Writes what can change.

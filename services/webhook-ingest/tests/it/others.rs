@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -51,6 +51,8 @@ pub(crate) struct Others {
     pub(crate) scheduler_down: AtomicBool,
     /// The vault answers UNAVAILABLE.
     pub(crate) vault_down: AtomicBool,
+    /// How often the tenants' keys were rotated.
+    pub(crate) rotations: AtomicI32,
     pub(crate) quota: AtomicI64,
 }
 
@@ -205,11 +207,14 @@ impl Others {
         if self.vault_down.load(Ordering::SeqCst) {
             return Err(Problem::unavailable("away", Duration::from_secs(9)));
         }
+        let key_version = match request.key_version {
+            0 => 1 + self.rotations.load(Ordering::SeqCst),
+            version => version,
+        };
+        let of = format!("{} {key_version}", request.tenant_id);
         Ok(GetServiceKeyResponse {
-            key_version: 1,
-            key: digest(&SHA256, request.tenant_id.as_bytes())
-                .as_ref()
-                .to_vec(),
+            key_version,
+            key: digest(&SHA256, of.as_bytes()).as_ref().to_vec(),
             cache_for: Some(prost_types::Duration {
                 seconds: 300,
                 nanos: 0,

@@ -1,10 +1,13 @@
 //! Making, changing and ending sources.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 
+use common::config::Duration as Setting;
 use common::rpc::CallError;
 use common::{Code, Reason, TenantKey};
 use contracts::ingest::v1::*;
+use webhook_ingest::{Config, KeysConfig, SCHEMA};
 
 use crate::world::{HOST, OPERATOR, PATIENCE, SECRET, Webhook, World};
 
@@ -346,4 +349,34 @@ async fn schemes_are_listed_with_what_the_person_has_to_do() {
         .into_inner()
         .schemes;
     assert!(all.len() >= 2);
+}
+
+#[tokio::test]
+async fn a_sources_secrets_follow_its_tenants_key() {
+    let _logs = testkit::logs::capture();
+    let (world, ingest) = World::new().await;
+    let source = world.create(&ingest, world.source()).await.unwrap();
+    drop(ingest);
+    world.others.rotations.store(1, Ordering::SeqCst);
+    let config = world.config(world.database.config(SCHEMA.name));
+    let keys = KeysConfig {
+        reseal_every: Setting::from_millis(50),
+    };
+    let ingest = world.start_with(Config { keys, ..config }).await;
+    let behind = "SELECT count(*) FROM ingest.sources
+        WHERE substring(token_sealed FROM 5 FOR 4) <> int4send(2) OR substring(secret_sealed FROM 5 FOR 4) <> int4send(2)";
+    testkit::eventually(PATIENCE, async || world.count(behind).await == 0).await;
+    // The address is still the same, and what is signed is still believed.
+    let request = GetSourceRequest {
+        tenant_id: world.tenant.to_string(),
+        source_id: source.source_id.clone(),
+    };
+    let mut client = world.sources(&ingest, HOST);
+    let found = client.get_source(request).await.unwrap().into_inner();
+    let url = found.source.unwrap().url;
+    assert_eq!(
+        url.split("/hooks/").nth(1),
+        source.url.split("/hooks/").nth(1)
+    );
+    assert_eq!(world.send(&url, &Webhook::push("1", 7)).await, 200);
 }

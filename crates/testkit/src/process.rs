@@ -10,9 +10,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use testkit::eventually_some;
 
-/// A process; it ends with this.
+use crate::eventually_some;
+
+/// A process; it ends with this, a stopped one too.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -20,6 +21,7 @@ pub struct Process {
     exit: Arc<Exit>,
     out: PathBuf,
     err: PathBuf,
+    at_end: Signal,
 }
 
 #[derive(Debug, Default)]
@@ -28,7 +30,7 @@ struct Exit {
     changed: Condvar,
 }
 
-/// The time that a process has to end by itself. Hawser drains for 30 s at most.
+/// The time that a process has to end by itself. A service drains for 30 s at most.
 const DRAIN: Duration = Duration::from_secs(35);
 /// How much of its output is shown when a test fails: of the last lines, and of those that complain.
 const SHOWN_LINES: usize = 12;
@@ -59,6 +61,7 @@ impl Process {
             exit,
             out,
             err,
+            at_end: Signal::SIGTERM,
         })
     }
 
@@ -107,6 +110,19 @@ impl Process {
         }
     }
 
+    /// One that is not asked to end, but killed, when nobody needs it any more.
+    #[must_use]
+    pub fn killed_at_end(mut self) -> Self {
+        self.at_end = Signal::SIGKILL;
+        self
+    }
+
+    /// Ends it as SIGKILL does: at once, and without a word.
+    pub async fn kill(&self) {
+        self.signal(Signal::SIGKILL);
+        self.ended(DRAIN).await;
+    }
+
     /// Its process id.
     pub fn pid(&self) -> i32 {
         self.pid.as_raw()
@@ -125,7 +141,9 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.signal(Signal::SIGTERM);
+        self.signal(self.at_end);
+        // One that is stopped hears nothing else.
+        self.signal(Signal::SIGCONT);
         if !self.exit.comes_within(DRAIN) {
             self.signal(Signal::SIGKILL);
             self.exit.comes_within(DRAIN);
