@@ -67,10 +67,19 @@ tidy:
 crash kills="50": _build
     CRASH_KILLS={{ kills }} cargo nextest run --workspace --no-capture -E 'package(e2e) and test(/(^|::)crash::/)'
 
+# Kills vaults in the middle of refreshes, and lets grants expire all at once. In the long form alone on the machine.
+faults kills="1000" grants="10000": _build
+    FAULT_KILLS={{ kills }} FAULT_GRANTS={{ grants }} cargo nextest run --workspace --no-capture -E 'package(token-vault) and binary(faults)'
+
 # All measurements; results go to bench/results.
 bench *args:
     cargo build --release --workspace --bins
     bench/run "$@"
+
+# The measurements in short: answers are checked and counted, no time is judged.
+bench-smoke:
+    cargo build -p load -p token-vault --bins
+    cargo nextest run -p load
 
 # Licences, sources and bans of what we depend on; advisories where a database of them can be reached.
 deny:

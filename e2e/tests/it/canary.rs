@@ -7,6 +7,8 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
+use common::TenantKey;
+use common::identity::Identity;
 use contracts::broker::v1 as broker;
 use contracts::broker::v1::connect_service_client::ConnectServiceClient;
 use contracts::broker::v1::connection_service_client::ConnectionServiceClient;
@@ -15,6 +17,10 @@ use contracts::directory::v1 as directory;
 use contracts::directory::v1::api_key_service_client::ApiKeyServiceClient;
 use contracts::ingest::v1 as ingest;
 use contracts::ingest::v1::webhook_source_service_client::WebhookSourceServiceClient;
+use contracts::vault::v1 as vault;
+use contracts::vault::v1::exchange_authorization_request::Authorization;
+use contracts::vault::v1::service_key_service_client::ServiceKeyServiceClient;
+use contracts::vault::v1::token_vault_service_client::TokenVaultServiceClient;
 use e2e::Home;
 use http::Method;
 use prost_types::Timestamp;
@@ -105,7 +111,9 @@ async fn no_secret_is_where_it_does_not_belong() {
         .set("telemetry.otlp.interval", "1s")
         .set("telemetry.log_filter", "debug")
         // A client that the provider refuses is something to look at.
-        .expect("refresh_failed");
+        .expect("refresh_failed")
+        .expect("exchange_failed")
+        .expect("authorization_request_failed");
     let system = System::of(up.start().await.expect("hawser up becomes ready"));
     let mut canaries = Canaries::default();
     let mut places = Places::default();
@@ -114,6 +122,7 @@ async fn no_secret_is_where_it_does_not_belong() {
     import(&system, &tenant, &mut canaries, &mut places).await;
     hooks(&system, &tenant, &mut canaries, &mut places).await;
     callers(&system, &tenant, &mut canaries, &mut places).await;
+    vault(&system, &tenant, &mut canaries, &mut places).await;
     for entry in fs::read_dir(system.data_dir().join("keys")).expect("hawser up made it") {
         let path = entry.expect("it can be listed").path();
         if !path.to_string_lossy().ends_with(".pub.pem") {
@@ -212,10 +221,7 @@ async fn import(system: &System, tenant: &str, canaries: &mut Canaries, places: 
     let tokens = Credential::Tokens(broker::ImportedTokens {
         access_token: canaries.make(system, "an imported access token"),
         refresh_token: canaries.make(system, "an imported refresh token"),
-        expires_at: Some(Timestamp {
-            seconds: system.deps.now().unix_timestamp() + 3600,
-            nanos: 0,
-        }),
+        expires_at: Some(in_an_hour(system)),
         scopes: Vec::new(),
     });
     let asked = request(&made.integration_id, "token-user", tokens);
@@ -318,6 +324,96 @@ async fn callers(system: &System, tenant: &str, canaries: &mut Canaries, places:
                 places.refusal("what a caller is told", &status);
             }
         }
+    }
+}
+
+/// What the vault alone is told: keys that sign, secrets that take turns, codes, and keys that it derives.
+async fn vault(system: &System, tenant: &str, canaries: &mut Canaries, places: &mut Places) {
+    let tenant_key = TenantKey::parse(tenant).expect("an id");
+    let broker = system.certified(Identity::Service("oauth-broker".to_owned()));
+    let channel = system.connect(&broker, "vault");
+    let mut client = TokenVaultServiceClient::new(channel.clone());
+    let signing = rcgen::KeyPair::generate().expect("a key").serialize_pem();
+    canaries.keep("a signing key", signing.lines().nth(1).expect("a line"));
+    let sim = system.http("provider_sim").to_owned();
+    let oauth_client = vault::OAuthClient {
+        tenant_id: tenant.to_owned(),
+        oauth_client_id: tenant_key.new_id(&system.deps).to_string(),
+        provider: "oauth2".to_owned(),
+        token_endpoint: format!("{sim}/oauth/token"),
+        pushed_authorization_request_endpoint: format!("{sim}/oauth/par"),
+        device_authorization_endpoint: format!("{sim}/oauth/device_authorization"),
+        client_id: "sim-oidc".to_owned(),
+        ..vault::OAuthClient::default()
+    };
+    let of_a_secret = vault::OAuthClient {
+        auth_method: vault::ClientAuthMethod::SecretPost.into(),
+        client_secret: canaries.make(system, "a client's new secret"),
+        previous_client_secret: canaries.make(system, "a client's secret of before"),
+        previous_client_secret_expires_at: Some(in_an_hour(system)),
+        ..oauth_client.clone()
+    };
+    let of_a_key = vault::OAuthClient {
+        oauth_client_id: tenant_key.new_id(&system.deps).to_string(),
+        auth_method: vault::ClientAuthMethod::PrivateKeyJwt.into(),
+        client_secret: signing,
+        ..oauth_client
+    };
+    for kept in [&of_a_secret, &of_a_key] {
+        let request = vault::PutOAuthClientRequest {
+            oauth_client: Some(kept.clone()),
+        };
+        client.put_o_auth_client(request).await.expect("it is kept");
+        // The provider knows neither, and says so.
+        let request = vault::ExchangeAuthorizationRequest {
+            tenant_id: tenant.to_owned(),
+            oauth_client_id: kept.oauth_client_id.clone(),
+            grant_id: tenant_key.new_id(&system.deps).to_string(),
+            authorization: Some(Authorization::AuthorizationCode(vault::AuthorizationCode {
+                code: canaries.make(system, "a code that is none"),
+                redirect_uri: "https://app.example/callback".to_owned(),
+                code_verifier: canaries.make(system, "a verifier") + &"v".repeat(43),
+                nonce: String::new(),
+            })),
+            ..vault::ExchangeAuthorizationRequest::default()
+        };
+        let refused = client.exchange_authorization(request).await;
+        places.refusal("the error of an exchange", &refused.expect_err("unknown"));
+        let request = vault::PushAuthorizationRequestRequest {
+            tenant_id: tenant.to_owned(),
+            oauth_client_id: kept.oauth_client_id.clone(),
+            ..vault::PushAuthorizationRequestRequest::default()
+        };
+        let refused = client.push_authorization_request(request).await;
+        places.refusal("the error of a push", &refused.expect_err("unknown"));
+        let request = vault::StartDeviceAuthorizationRequest {
+            tenant_id: tenant.to_owned(),
+            oauth_client_id: kept.oauth_client_id.clone(),
+            ..vault::StartDeviceAuthorizationRequest::default()
+        };
+        let refused = client.start_device_authorization(request).await;
+        places.refusal("the error of a device", &refused.expect_err("unknown"));
+    }
+    let request = vault::GetServiceKeyRequest {
+        tenant_id: tenant.to_owned(),
+        key_version: 0,
+    };
+    let key = ServiceKeyServiceClient::new(channel)
+        .get_service_key(request)
+        .await
+        .expect("a key")
+        .into_inner();
+    canaries.keep("a service's key", &hex::encode(&key.key));
+    canaries.keep(
+        "a service's key in base64",
+        &STANDARD_NO_PAD.encode(&key.key),
+    );
+}
+
+fn in_an_hour(system: &System) -> Timestamp {
+    Timestamp {
+        seconds: system.deps.now().unix_timestamp() + 3600,
+        nanos: 0,
     }
 }
 

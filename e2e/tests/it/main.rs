@@ -2,6 +2,7 @@
 //!
 //! Each test starts an instance for itself, so what can be looked at on one and the same stands in one test.
 
+mod audit;
 mod calls;
 mod canary;
 mod crash;

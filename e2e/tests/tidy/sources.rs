@@ -20,7 +20,7 @@ const KEPT: &[Kept] = &[
             "tokio_postgres",
             "tokio_postgres_rustls",
         ],
-        places: &["crates/common/src/pg", "crates/testkit/"],
+        places: &["bench/", "crates/common/src/pg", "crates/testkit/"],
         instead: "database types are common::pg's, and a service's store uses those",
     },
     Kept {
@@ -33,6 +33,7 @@ const KEPT: &[Kept] = &[
         ],
         // The OTLP exporter is configured with tonic's types.
         places: &[
+            "bench/",
             "crates/common/src/rpc",
             "crates/common/src/telemetry/export",
             "crates/contracts/",
@@ -49,6 +50,7 @@ const KEPT: &[Kept] = &[
     Kept {
         words: &["anyhow"],
         places: &[
+            "bench/",
             "services/*/src/main.rs",
             "services/hawser/",
             "crates/testkit/",

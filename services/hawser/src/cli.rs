@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::data_dir::DataDir;
 use crate::instance::Instance;
 use crate::user_token::Subject;
-use crate::{database, demo, doctor, up, user_token};
+use crate::{audit, database, demo, doctor, up, user_token};
 
 /// Keeps other systems' doors open for a product.
 #[derive(Debug, Parser)]
@@ -40,6 +40,9 @@ enum Command {
     Migrate(DatabaseArgs),
     /// Look at what is running, and say what to do about what is not well.
     Doctor(DataDirArgs),
+    /// The record of who was handed which secret.
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Users' tokens for development.
     #[command(subcommand)]
     Token(TokenCommand),
@@ -80,6 +83,14 @@ struct DatabaseArgs {
     /// The file with the password of that login, which may create roles and schemas.
     #[arg(long, env = "HAWSER_DATABASE_PASSWORD_FILE")]
     database_password_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum AuditCommand {
+    /// Recompute every chain of access records, and say which record is the first that does not fit.
+    Verify(audit::VerifyArgs),
+    /// Print the end of every chain, to be kept elsewhere and handed to `verify` later.
+    Heads(audit::VaultArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -156,6 +167,8 @@ pub fn run() -> ExitCode {
             args.database_password_file,
         )),
         Command::Doctor(args) => block_on(doctor::doctor(args.data_dir)),
+        Command::Audit(AuditCommand::Verify(args)) => block_on(audit::verify(args)),
+        Command::Audit(AuditCommand::Heads(args)) => block_on(audit::heads(args)),
         Command::Token(TokenCommand::Mint {
             data,
             tenant,

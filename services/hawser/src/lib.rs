@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod audit;
 pub mod cli;
 pub mod data_dir;
 pub mod demo;

@@ -1,5 +1,6 @@
 //! The contract's methods: each decodes and checks its request, calls a use case, and encodes the outcome.
 
+mod access_records;
 mod admin;
 mod clients;
 mod credentials;
@@ -7,6 +8,7 @@ mod decode;
 mod events;
 mod grants;
 mod intake;
+mod key_admin;
 mod page;
 mod service_key;
 
@@ -133,27 +135,26 @@ impl TokenVaultService for VaultApi {
 
     async fn push_authorization_request(
         &self,
-        _: Request<pb::PushAuthorizationRequestRequest>,
+        request: Request<pb::PushAuthorizationRequestRequest>,
     ) -> Result<Response<pb::PushAuthorizationRequestResponse>, Status> {
-        Err(common::rpc::unimplemented(
-            "TokenVaultService/PushAuthorizationRequest",
-        ))
+        self.push(&common::rpc::caller(&request)?, request.into_inner())
+            .await
     }
 
     async fn start_device_authorization(
         &self,
-        _: Request<pb::StartDeviceAuthorizationRequest>,
+        request: Request<pb::StartDeviceAuthorizationRequest>,
     ) -> Result<Response<pb::StartDeviceAuthorizationResponse>, Status> {
-        Err(common::rpc::unimplemented(
-            "TokenVaultService/StartDeviceAuthorization",
-        ))
+        self.start_device(&common::rpc::caller(&request)?, request.into_inner())
+            .await
     }
 
     async fn verify_macs(
         &self,
-        _: Request<pb::VerifyMacsRequest>,
+        request: Request<pb::VerifyMacsRequest>,
     ) -> Result<Response<pb::VerifyMacsResponse>, Status> {
-        Err(common::rpc::unimplemented("TokenVaultService/VerifyMacs"))
+        self.macs(&common::rpc::caller(&request)?, request.into_inner())
+            .await
     }
 
     async fn watch_grant_events(

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::identity::tls::Tls;
 use common::pg::{self, Database, Schema, outbox};
@@ -13,15 +14,15 @@ use contracts::vault::v1::token_vault_service_server::TokenVaultServiceServer;
 use contracts::vault::v1::vault_admin_service_server::VaultAdminServiceServer;
 use egress::{Egress, KeyFetcher};
 
-use crate::access_records::Recorder;
+use crate::access_records::{Recorder, Room};
 use crate::api;
 use crate::config::Config;
+use crate::drop_access_records::Retention;
 use crate::get_credential::Handout;
-use crate::grant_reads::GrantReads;
 use crate::instance::Instance;
-use crate::keys::{self, Keys};
+use crate::keys::{self, Keks, Keys};
 use crate::providers::Providers;
-use crate::refresh_grant::Refresher;
+use crate::refresh_grant::{Limits, Pacing, RefreshMetrics, Refresher};
 use crate::spool::Spool;
 use crate::store::Store;
 use crate::tasks::{self, Sweeper};
@@ -34,7 +35,14 @@ pub struct TokenVault;
 /// Its schema.
 pub const SCHEMA: Schema = Schema {
     name: "vault",
-    migrations: pg::migrations!["0001_create_vault"],
+    migrations: pg::migrations![
+        "0001_create_vault",
+        "0002_add_data_key_states",
+        "0003_partition_access_records",
+        "0004_add_refresh_pacing",
+        "0005_add_grant_strategies",
+        "0006_add_kek_checks",
+    ],
 };
 
 impl Service for TokenVault {
@@ -69,12 +77,10 @@ impl Service for TokenVault {
         } = &runtime;
         let database = Database::open(&config.database, &SCHEMA, deps)?;
         let store = Store::new(database.clone());
-        let keys = Keys::new(
-            keys::load(&config.keys, config.environment, deps)?,
-            store.clone(),
-            deps.clone(),
-        );
-        keys.check().await?;
+        let ring = keys::key_ring(&config.keys, config.environment, deps)?;
+        let ring = Keks::new(ring, store.clone(), deps);
+        ring.settle(config.keys.start_timeout.get()).await?;
+        let keys = Keys::new(Box::new(ring), store.clone(), deps.clone());
         let spool = Spool::open(&config.spool_dir, deps)?;
         let vault = Vault {
             store: store.clone(),
@@ -95,31 +101,37 @@ impl Service for TokenVault {
                 tasks,
                 shutdown,
             ),
+            pacing: Pacing::new(Limits::from(&config.refresh), deps),
+            refresh_metrics: RefreshMetrics::new(deps),
             provider_timeout: config.refresh.provider_timeout.get(),
         };
         // Before anything is served: what the last run brought, and what it left open.
         vault.recover().await?;
 
+        let room = Room::new();
+        let retention = Retention::new(
+            store.clone(),
+            keys.clone(),
+            config.access_records.retention.get(),
+            room.clone(),
+            deps,
+        );
+        retention.make_room().await?;
         let (recorder, flusher) = Recorder::new(
             store.clone(),
             keys.records_key().await?,
             keys.kek_id(),
+            room,
             deps,
         );
-        let (reads, read_loop) = GrantReads::new(store.clone());
         let refresher = Refresher::new(vault.clone());
-        let handout = Handout::new(vault.clone(), refresher.clone(), reads, recorder.clone());
-        spawn(&vault, &refresher, &config);
+        let (handout, lanes) = Handout::new(vault.clone(), refresher.clone(), recorder.clone());
+        spawn(&vault, &refresher, retention, &config);
         // They end when nobody is left who could ask.
-        let (flushing, reading) = (tasks.clone(), tasks.clone());
-        flushing.spawn_until_drained(
-            "access_records",
-            until_drained(shutdown.clone(), flusher.run()),
-        );
-        reading.spawn_until_drained(
-            "grant_reads",
-            until_drained(shutdown.clone(), read_loop.run()),
-        );
+        tasks.spawn_until_drained("access_records", flusher.run(shutdown.clone()));
+        for lane in lanes {
+            tasks.spawn_until_drained("handout", until_drained(shutdown.clone(), lane.run()));
+        }
         register(&runtime, &store);
         serve(
             config, listeners, &runtime, &database, vault, refresher, handout, recorder,
@@ -127,7 +139,7 @@ impl Service for TokenVault {
     }
 }
 
-fn spawn(vault: &Vault, refresher: &Refresher, config: &Config) {
+fn spawn(vault: &Vault, refresher: &Refresher, retention: Retention, config: &Config) {
     let tasks = &vault.tasks;
     let sweeper = Sweeper::new(
         vault.clone(),
@@ -135,6 +147,7 @@ fn spawn(vault: &Vault, refresher: &Refresher, config: &Config) {
         config.tasks.sweep_every.get(),
         config.refresh.concurrency,
     );
+    tasks.spawn("takeover", sweeper.clone().run_takeover());
     tasks.spawn("sweeper", sweeper.run());
     tasks.spawn(
         "reaper",
@@ -143,6 +156,13 @@ fn spawn(vault: &Vault, refresher: &Refresher, config: &Config) {
     tasks.spawn(
         "revoker",
         tasks::revoke(vault.clone(), config.tasks.revoke_every.get()),
+    );
+    tasks.spawn("key_jobs", tasks::work_on_keys(vault.clone()));
+    // Within the first hour, each vault at a moment of its own.
+    let first = Duration::from_hours(1).mul_f64(vault.random());
+    tasks.spawn(
+        "access_retention",
+        tasks::drop_old_records(retention, vault.shutdown.clone(), first),
     );
     let beating = vault.instance.clone().beat(vault.shutdown.clone());
     tasks.spawn_until_drained("heartbeat", async {

@@ -1,5 +1,8 @@
 //! The vault's settings.
 
+mod access_records;
+mod keys;
+
 use std::path::PathBuf;
 
 use common::admin::AdminConfig;
@@ -10,6 +13,9 @@ use common::rpc::{IdentityConfig, ServerConfig};
 use common::telemetry::TelemetryConfig;
 use egress::EgressConfig;
 use serde::{Deserialize, Serialize};
+
+pub use access_records::AccessRecordsConfig;
+pub use keys::{AwsKmsConfig, KekConfig, KeysConfig, KubernetesLoginConfig, TransitConfig};
 
 /// Everything that can be set.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -26,6 +32,8 @@ pub struct Config {
     pub refresh: RefreshConfig,
     /// How often background tasks look for work.
     pub tasks: TasksConfig,
+    /// How access records are kept.
+    pub access_records: AccessRecordsConfig,
     /// How providers are reached.
     pub egress: EgressConfig,
     /// The gRPC listener.
@@ -53,18 +61,6 @@ pub enum Environment {
     Development,
 }
 
-/// Where the key-encryption keys are. A key is 64 hexadecimal characters.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct KeysConfig {
-    /// The file with the key that wraps.
-    pub file: Option<PathBuf>,
-    /// Files with keys that still unwrap what was wrapped before.
-    pub older_files: Vec<PathBuf>,
-    /// In development, where the key is made if `file` is not set.
-    pub development_file: PathBuf,
-}
-
 /// How grants are refreshed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -73,6 +69,8 @@ pub struct RefreshConfig {
     pub provider_timeout: Duration,
     /// At most this many refreshes that nobody waits for at a time.
     pub concurrency: usize,
+    /// At most this many requests at a time to one token endpoint. A quarter of them is kept for callers that wait.
+    pub per_endpoint: usize,
 }
 
 /// How often background tasks look for work. Each look is one statement where there is none.
@@ -95,6 +93,7 @@ impl Default for Config {
             spool_dir: PathBuf::from("vault-spool"),
             refresh: RefreshConfig::default(),
             tasks: TasksConfig::default(),
+            access_records: AccessRecordsConfig::default(),
             egress: EgressConfig::default(),
             grpc: ServerConfig::default(),
             identity: IdentityConfig::default(),
@@ -106,21 +105,12 @@ impl Default for Config {
     }
 }
 
-impl Default for KeysConfig {
-    fn default() -> Self {
-        Self {
-            file: None,
-            older_files: Vec::new(),
-            development_file: PathBuf::from("vault-development-key"),
-        }
-    }
-}
-
 impl Default for RefreshConfig {
     fn default() -> Self {
         Self {
             provider_timeout: Duration::from_secs(20),
             concurrency: 64,
+            per_endpoint: 16,
         }
     }
 }
@@ -138,12 +128,11 @@ impl Default for TasksConfig {
 impl Validate for Config {
     fn validate(&self, problems: &mut Problems) {
         problems.nested("keys", &self.keys);
-        if self.environment == Environment::Production && self.keys.file.is_none() {
-            problems.report(
-                "keys.file",
-                "name the file with the key-encryption key (`openssl rand -hex 32` makes one); only in development the vault makes its own",
-            );
-        }
+        problems.check(
+            self.environment == Environment::Development || !self.keys.is_empty(),
+            "keys.file",
+            "name the file with the key-encryption key (`openssl rand -hex 32` makes one), or name keys in `keys.keks`; only in development the vault makes its own",
+        );
         problems.check(
             !self.spool_dir.as_os_str().is_empty(),
             "spool_dir",
@@ -151,6 +140,7 @@ impl Validate for Config {
         );
         problems.nested("refresh", &self.refresh);
         problems.nested("tasks", &self.tasks);
+        problems.nested("access_records", &self.access_records);
         problems.nested("egress", &self.egress);
         problems.nested("grpc", &self.grpc);
         problems.nested("identity", &self.identity);
@@ -158,25 +148,6 @@ impl Validate for Config {
         problems.nested("admin", &self.admin);
         problems.nested("telemetry", &self.telemetry);
         problems.nested("lifecycle", &self.lifecycle);
-    }
-}
-
-impl Validate for KeysConfig {
-    fn validate(&self, problems: &mut Problems) {
-        if let Some(file) = self.file.as_ref().filter(|file| !file.is_file()) {
-            problems.report("file", format!("{} is not a file", file.display()));
-        }
-        for (index, file) in self
-            .older_files
-            .iter()
-            .enumerate()
-            .filter(|(_, file)| !file.is_file())
-        {
-            problems.report(
-                &format!("older_files.{index}"),
-                format!("{} is not a file", file.display()),
-            );
-        }
     }
 }
 
@@ -188,6 +159,7 @@ impl Validate for RefreshConfig {
             "must be longer than nothing, as in \"20s\"",
         );
         problems.check(self.concurrency > 0, "concurrency", "must be at least 1");
+        problems.check(self.per_endpoint > 0, "per_endpoint", "must be at least 1");
     }
 }
 

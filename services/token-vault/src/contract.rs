@@ -6,7 +6,7 @@ use prost_types::Timestamp;
 use provider_catalog::ReauthorizationCause;
 use time::OffsetDateTime;
 
-use crate::grant::{ClientKey, EventKind, Grant, State};
+use crate::grant::{ClientKey, EventKind, Grant, State, Strategy};
 
 /// The grant without its secrets.
 pub(crate) fn grant(grant: &Grant) -> pb::Grant {
@@ -21,7 +21,8 @@ pub(crate) fn grant(grant: &Grant) -> pb::Grant {
         token_type: grant.token_type.clone(),
         scopes: grant.scopes.clone(),
         expires_at: grant.expires_at.map(timestamp),
-        has_refresh_token: grant.refresh_token.is_some(),
+        has_refresh_token: grant.strategy == Strategy::RefreshToken
+            && grant.refresh_token.is_some(),
         version: grant.version,
         refreshed_at: grant.refreshed_at.map(timestamp),
         next_refresh_at: grant.next_refresh_at.map(timestamp),
@@ -127,6 +128,7 @@ fn event_kind(kind: EventKind) -> pb::GrantEventKind {
         EventKind::RefreshFailing => pb::GrantEventKind::RefreshFailing,
         EventKind::Recovered => pb::GrantEventKind::Recovered,
         EventKind::ReauthorizationRequired => pb::GrantEventKind::ReauthorizationRequired,
+        EventKind::ReauthorizationDue => pb::GrantEventKind::ReauthorizationDue,
         EventKind::Revoked => pb::GrantEventKind::Revoked,
     }
 }

@@ -9,13 +9,12 @@ use provider_catalog::ReauthorizationCause;
 
 use crate::access_records::NotRecorded;
 use crate::grant::FailureKind;
-use crate::grant_reads::ReadError;
 use crate::keys::KeysError;
 use crate::providers::ResolveError;
 use crate::refresh_grant::RefreshError;
 use crate::settle_answer::SettleError;
 use crate::spool::SpoolError;
-use crate::store::StoreError;
+use crate::store::{StoreError, shredded};
 
 /// A call that failed.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +58,13 @@ pub(crate) enum Error {
     /// The code was used, or is too old.
     #[error("the provider does not take the authorization: {error}")]
     AuthorizationExpired { error: String },
+    /// Nobody has consented on the other device yet.
+    #[error("nobody has consented on the other device yet")]
+    AuthorizationPending {
+        wait: Duration,
+        /// Whether the provider was asked too often.
+        slow_down: bool,
+    },
     /// No token is ever good for that long.
     #[error("a token lives {lifetime:?}")]
     DemandTooLong { lifetime: Duration },
@@ -139,6 +145,12 @@ impl From<Error> for Problem {
                 Reason::AuthorizationExpired,
                 format!("the provider does not take the authorization, so begin again: {error}"),
             ),
+            Error::AuthorizationPending { wait, slow_down } => Self::failed_precondition(
+                Reason::AuthorizationPending,
+                "nobody has consented on the other device yet: ask again",
+            )
+            .with_retry_after(wait)
+            .with_metadata("slow_down", slow_down),
             Error::DemandTooLong { lifetime } => Self::out_of_range(format!(
                 "min_validity must be at most four fifths of the token's life, which is {} seconds",
                 lifetime.as_secs()
@@ -184,15 +196,6 @@ impl From<RefreshError> for Error {
     }
 }
 
-impl From<ReadError> for Error {
-    fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::Store(error) => Self::SharedStore(error),
-            ReadError::Stopping => Self::Stopping,
-        }
-    }
-}
-
 impl From<ResolveError> for Error {
     fn from(error: ResolveError) -> Self {
         match error {
@@ -232,6 +235,7 @@ fn cause_name(cause: ReauthorizationCause) -> &'static str {
 fn keys(error: &KeysError) -> Problem {
     match error {
         KeysError::Store(error) => error.problem(),
+        KeysError::Shredded => shredded(),
         error if error.is_unavailable() => {
             Problem::unavailable("the key service is not available at the moment", COME_AGAIN)
         }

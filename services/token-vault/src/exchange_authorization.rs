@@ -3,31 +3,33 @@
 //! An intent lies under the caller's grant id before the code is sent, so that a repetition of the call finds it: a code
 //! is sent once, and its tokens make one grant.
 
+mod authorization;
 mod claim;
 mod identity;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use common::Secret;
 use common::identity::Actor;
 use common::problem::Chain;
-use oauth_client::{Class, Failure, TokenGrant, TokenSet, Verifier};
+use oauth_client::{Failure, TokenSet};
 use time::OffsetDateTime;
 use tokio::sync::oneshot;
 
 use crate::error::Error;
 use crate::failpoint;
-use crate::grant::{Answer, ClientKey, ExchangeFacts, Grant, GrantKey, Settled};
+use crate::grant::{Answer, ClientKey, ExchangeFacts, Grant, GrantKey, Settled, Strategy};
 use crate::oauth_client::OAuthClient;
 use crate::providers::{Resolved, at_database_time, is_client_refused};
-use crate::refresh_grant::attempt::described;
+use crate::refresh_grant::described;
 use crate::refresh_grant::{Seals, seal_tokens};
 use crate::spool::Slot;
 use crate::store::Change;
 use crate::vault::Vault;
 
 use claim::Found;
+
+pub(crate) use authorization::Authorization;
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -39,20 +41,6 @@ pub(crate) struct Exchange {
     pub(crate) expected_version: i64,
     pub(crate) parameters: BTreeMap<String, String>,
     pub(crate) actor: Actor,
-}
-
-/// What is traded for tokens.
-#[derive(Clone, Debug)]
-pub(crate) enum Authorization {
-    Code {
-        code: Secret<String>,
-        redirect_uri: String,
-        verifier: Option<Verifier>,
-        nonce: Option<String>,
-    },
-    ClientCredentials {
-        scopes: Vec<String>,
-    },
 }
 
 /// A request that brought nothing.
@@ -86,13 +74,17 @@ impl Vault {
             .providers
             .resolve(&client, &exchange.parameters, true)
             .await?;
+        exchange.authorization.check(&client, &resolved)?;
         let hash = exchange.hash();
         let give_up = self.deps.clock.boottime() + PATIENCE;
         let _open = self.instance.open_intent();
         let (grant, lease_ends) = loop {
             let lease_ends = self.deps.clock.boottime() + self.lease();
             match self.exchange_claim(exchange, &hash, &resolved).await? {
-                Found::Taken(grant) => break (*grant, lease_ends),
+                Found::Taken(grant) => {
+                    failpoint::reach("exchange_claimed", grant.key.id);
+                    break (*grant, lease_ends);
+                }
                 Found::Done(grant) => return Ok(*grant),
                 Found::Failed { error } => return Err(Error::AuthorizationExpired { error }),
                 Found::Exists => return Err(Error::GrantExists),
@@ -107,10 +99,9 @@ impl Vault {
                 Found::Busy => tokio::time::sleep(POLL).await,
             }
         };
-        match self
-            .exchange_under_lease(exchange, &client, &resolved, &grant, hash, lease_ends)
-            .await
-        {
+        let under_lease =
+            self.exchange_under_lease(exchange, &client, resolved, &grant, hash, lease_ends);
+        match Box::pin(under_lease).await {
             Ok(grant) => Ok(grant),
             Err(unsuccessful) => {
                 self.exchange_undo(&grant, &unsuccessful).await?;
@@ -123,7 +114,7 @@ impl Vault {
         &self,
         exchange: &Exchange,
         client: &OAuthClient,
-        resolved: &Resolved,
+        resolved: Resolved,
         grant: &Grant,
         hash: Vec<u8>,
         lease_ends: Duration,
@@ -143,19 +134,21 @@ impl Vault {
             .allocate(key.tenant.new_id(&self.deps))
             .await
             .map_err(|error| unsent(error.into()))?;
+        failpoint::reach("exchange_in_hand", key.id);
         let (tokens, sent_at) = self
-            .exchange_send(exchange, client, resolved, grant, lease_ends)
+            .exchange_send(exchange, client, &resolved, grant, lease_ends)
             .await?;
-        failpoint::reach("answered");
-        let tokens = self
-            .with_identity(exchange, resolved, tokens, key, sent_at)
+        failpoint::reach("exchange_answered", key.id);
+        let mut tokens = self
+            .with_identity(exchange, &resolved, tokens, key, sent_at)
             .await?;
+        failpoint::reach("exchange_identified", key.id);
+        let strategy = exchange.strategy(&resolved, &tokens);
+        tokens.refresh_token = exchange.renewed_with(strategy, &tokens);
+        let resolved = resolved.renewed_by(strategy);
         let facts = ExchangeFacts {
             hash,
-            by_client: matches!(
-                exchange.authorization,
-                Authorization::ClientCredentials { .. }
-            ),
+            strategy: strategy.as_str().to_owned(),
             client_tenant_id: exchange.client.tenant.id(),
             client_id: exchange.client.id,
             parameters: exchange.parameters.clone(),
@@ -163,7 +156,7 @@ impl Vault {
         let seals = Seals {
             keys: &self.keys,
             data_key: &data_key,
-            resolved,
+            resolved: &resolved,
             random: self.random(),
         };
         let base = Grant {
@@ -171,7 +164,11 @@ impl Vault {
             refresh_token: None,
             ..grant.clone()
         };
-        let answer = seal_tokens(&seals, &base, None, &tokens, sent_at, Some(facts));
+        let mut answer = seal_tokens(&seals, &base, None, &tokens, sent_at, Some(facts));
+        if strategy == Strategy::TokenExchange {
+            // The first one lives for an hour, what it is traded for, for months.
+            answer.next_refresh_at = Some(sent_at);
+        }
         self.exchange_settle(slot, answer, client, key)
             .await
             .map_err(|error| Unsuccessful {
@@ -192,7 +189,7 @@ impl Vault {
             error,
             is_spent: false,
         };
-        let traded = exchange.authorization.traded();
+        let traded = exchange.authorization.traded(resolved);
         let prepared = resolved
             .prepare(
                 &resolved.token_url,
@@ -202,47 +199,66 @@ impl Vault {
                 &self.deps,
             )
             .await
-            .map_err(|error| unsent(error_of(&error.failure(), self.deps.now())))?;
+            .map_err(|error| {
+                let failure = error.failure();
+                unsent(exchange.authorization.error_of(&failure, self.deps.now()))
+            })?;
         if self.deps.clock.boottime() + self.provider_timeout > lease_ends {
             return Err(unsent(Error::ProviderUnavailable { wait: POLL }));
         }
+        let renewed_at = self.deps.clock.boottime();
         let sent_at = self
             .store
-            .intent_send(grant.key, grant.fence)
+            .intent_send(grant.key, grant.fence, self.lease())
             .await
             .map_err(|error| unsent(error.into()))?;
         let sent_at = sent_at.ok_or_else(|| unsent(Error::ProviderUnavailable { wait: POLL }))?;
-        failpoint::reach("before_send");
+        failpoint::reach("exchange_before_send", grant.key.id);
+        // The statement may have taken its time, and the machine may have slept.
+        if self.deps.clock.boottime() + self.provider_timeout > renewed_at + self.lease() {
+            return Err(unsent(Error::ProviderUnavailable { wait: POLL }));
+        }
         let deps = at_database_time(&self.deps, sent_at);
         match prepared.send(&self.providers.egress, &deps).await {
             Ok(tokens) => Ok((tokens, sent_at)),
             Err(failure) => {
-                tracing::warn!(
-                    event = "exchange_failed",
-                    tenant.id = %grant.key.tenant,
-                    grant.id = %grant.key.id,
-                    class = failure.class.as_str(),
-                    status = failure.status,
-                    error = %Chain(&failure),
-                    "a provider gave no tokens for an authorization"
-                );
-                if is_client_refused(&failure) {
-                    let told = self
-                        .store
-                        .oauth_client_refused(client.key, client.version, &described(&failure))
-                        .await;
-                    told.map_err(|error| unsent(error.into()))?;
-                }
-                let is_spent = matches!(
-                    failure.class,
-                    Class::Reauthorization(_) | Class::Ambiguous | Class::ProviderBug
-                );
+                self.exchange_failed(exchange, client, &failure)
+                    .await
+                    .map_err(unsent)?;
                 Err(Unsuccessful {
-                    error: error_of(&failure, deps.now()),
-                    is_spent,
+                    error: exchange.authorization.error_of(&failure, deps.now()),
+                    is_spent: exchange.authorization.is_spent(&failure),
                 })
             }
         }
+    }
+
+    /// What a failure says besides what the caller is told.
+    async fn exchange_failed(
+        &self,
+        exchange: &Exchange,
+        client: &OAuthClient,
+        failure: &Failure,
+    ) -> Result<(), Error> {
+        if exchange.authorization.is_pending(failure) {
+            return Ok(());
+        }
+        let key = exchange.grant;
+        tracing::warn!(
+            event = "exchange_failed",
+            tenant.id = %key.tenant,
+            grant.id = %key.id,
+            class = failure.class.as_str(),
+            status = failure.status,
+            error = %Chain(failure),
+            "a provider gave no tokens for an authorization"
+        );
+        if is_client_refused(failure) {
+            self.store
+                .oauth_client_refused(client.key, client.version, &described(failure))
+                .await?;
+        }
+        Ok(())
     }
 
     async fn exchange_settle(
@@ -291,57 +307,5 @@ impl Vault {
         });
         undone.await?;
         Ok(())
-    }
-}
-
-impl Authorization {
-    fn traded(&self) -> TokenGrant<'_> {
-        match self {
-            Self::Code {
-                code,
-                redirect_uri,
-                verifier,
-                ..
-            } => TokenGrant::AuthorizationCode {
-                code,
-                redirect_uri,
-                verifier: verifier.as_ref(),
-            },
-            Self::ClientCredentials { scopes } => TokenGrant::ClientCredentials { scopes },
-        }
-    }
-
-    fn nonce(&self) -> Option<&str> {
-        match self {
-            Self::Code { nonce, .. } => nonce.as_deref(),
-            Self::ClientCredentials { .. } => None,
-        }
-    }
-
-    /// What was asked for here; a provider that grants just that need not say so.
-    fn scopes(&self) -> Vec<String> {
-        match self {
-            Self::Code { .. } => Vec::new(),
-            Self::ClientCredentials { scopes } => scopes.clone(),
-        }
-    }
-}
-
-fn error_of(failure: &Failure, now: OffsetDateTime) -> Error {
-    let wait = failure.retry_after.unwrap_or(Duration::from_secs(1));
-    match failure.class {
-        Class::Transient => Error::ProviderUnavailable { wait },
-        Class::RateLimited { until } => Error::RateLimited {
-            wait: Duration::try_from(until - now).unwrap_or(wait),
-        },
-        Class::Reauthorization(_) => Error::AuthorizationExpired {
-            error: described(failure),
-        },
-        Class::Configuration => Error::Misconfigured {
-            error: described(failure),
-        },
-        Class::Ambiguous | Class::ProviderBug => Error::AuthorizationExpired {
-            error: failure.to_string(),
-        },
     }
 }

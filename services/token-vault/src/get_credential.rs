@@ -1,24 +1,39 @@
 //! Handing out a credential: one that is good for as long as was asked, recorded before it leaves.
 
+mod batch;
+mod together;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::Secret;
+use provider_catalog::ReauthorizationCause;
 use time::OffsetDateTime;
+use tokio::sync::mpsc;
 
 use crate::access_records::{Access, Recipient, Recorder};
 use crate::error::Error;
-use crate::grant::{Grant, GrantKey, State, Validity};
-use crate::grant_reads::GrantReads;
+use crate::grant::{Grant, GrantKey, Readable, State, Validity};
+use crate::keys::Place;
 use crate::refresh_grant::{RefreshError, Refresher};
-use crate::secrets::{self, Credential};
+use crate::secrets::{self, Credential, NamedToken};
 use crate::vault::Vault;
+use together::{Served, Waiting};
+
+pub(crate) use together::Lane;
 
 /// Hands out credentials. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Handout {
+    teller: Teller,
+    queue: mpsc::Sender<Waiting>,
+}
+
+/// Opens what is handed out, and has it recorded.
+#[derive(Clone)]
+struct Teller {
     vault: Vault,
     refresher: Refresher,
-    reads: GrantReads,
     recorder: Recorder,
 }
 
@@ -65,53 +80,58 @@ const COME_AGAIN: Duration = Duration::from_secs(1);
 const MOST_REFRESHES: u32 = 2;
 
 impl Handout {
-    pub(crate) fn new(
-        vault: Vault,
-        refresher: Refresher,
-        reads: GrantReads,
-        recorder: Recorder,
-    ) -> Self {
-        Self {
+    /// With the tasks that have to run for it.
+    pub(crate) fn new(vault: Vault, refresher: Refresher, recorder: Recorder) -> (Self, Vec<Lane>) {
+        let teller = Teller {
             vault,
             refresher,
-            reads,
             recorder,
-        }
+        };
+        let (queue, lanes) = together::lanes(&teller);
+        (Self { teller, queue }, lanes)
     }
 
     /// The credential, refreshed first where it has to be.
     pub(crate) async fn get(&self, request: Request) -> Result<Handed, Error> {
-        match request.deadline {
-            Some(deadline) => {
-                let until = deadline.checked_sub(ANSWER_TIME).unwrap_or(deadline);
-                let in_time = tokio::time::timeout_at(until, self.get_patiently(&request)).await;
-                in_time.unwrap_or(Err(Error::ProviderUnavailable { wait: COME_AGAIN }))
-            }
-            None => self.get_patiently(&request).await,
+        let request = Arc::new(request);
+        request.in_time(self.get_patiently(&request)).await
+    }
+
+    async fn get_patiently(&self, request: &Arc<Request>) -> Result<Handed, Error> {
+        let read = match self.serve(request).await? {
+            Served::Handed(handed) => return Ok(handed),
+            Served::Read(read) => read,
+        };
+        let handed = self.teller.open(request, read).await?;
+        self.teller.recorder.append(request.access()).await?;
+        self.teller.count(request);
+        Ok(handed)
+    }
+}
+
+impl Teller {
+    /// What may be handed out once it is recorded, where there is nothing to wait for.
+    fn open_at_once(&self, request: &Request, read: Option<Readable>) -> Result<Served, Error> {
+        let grant = read.ok_or(Error::GrantNotFound)?;
+        if self.judge(request, &grant)? == Validity::Short {
+            return Ok(Served::Read(grant));
+        }
+        let (place, sealed) = sealed(request, &grant)?;
+        match secrets::open_at_once(&self.vault.keys, &place, sealed)? {
+            Some(credential) => pick(request, grant, &credential).map(Served::Handed),
+            None => Ok(Served::Read(grant)),
         }
     }
 
-    async fn get_patiently(&self, request: &Request) -> Result<Handed, Error> {
+    /// What may be handed out once it is recorded; `grant` is as it was read.
+    async fn open(&self, request: &Request, mut grant: Readable) -> Result<Handed, Error> {
         let mut refreshes = 0;
         loop {
-            let grant = self
-                .reads
-                .get(request.grant)
-                .await?
-                .filter(Grant::is_visible)
-                .ok_or(Error::GrantNotFound)?;
-            refuse_ended(&grant)?;
-            if let (Some(demand), Some(lifetime)) = (request.min_validity, grant.lifetime())
-                && demand > lifetime * 4 / 5
-            {
-                return Err(Error::DemandTooLong { lifetime });
-            }
-            match grant.validity(request.min_validity) {
-                Validity::Good => return self.hand_out(request, &grant).await,
-                Validity::Expiring => {
-                    // It goes on by itself; what it says, the next caller hears.
-                    drop(self.refresher.start(request.grant, grant.version));
-                    return self.hand_out(request, &grant).await;
+            match self.judge(request, &grant)? {
+                Validity::Good | Validity::Expiring => {
+                    let (place, sealed) = sealed(request, &grant)?;
+                    let credential = secrets::open(&self.vault.keys, &place, sealed).await?;
+                    return pick(request, grant, &credential);
                 }
                 Validity::Short if refreshes == MOST_REFRESHES => {
                     return Err(Error::ProviderUnavailable { wait: COME_AGAIN });
@@ -127,66 +147,131 @@ impl Handout {
                     Err(error) => return Err(error.into()),
                 },
             }
+            let mut read = self.vault.store.grants_read(&[request.grant]).await?;
+            grant = read.pop().flatten().ok_or(Error::GrantNotFound)?;
         }
     }
 
-    async fn hand_out(&self, request: &Request, grant: &Grant) -> Result<Handed, Error> {
-        let sealed = grant.credential.as_deref().ok_or(Error::GrantNotFound)?;
-        let place = secrets::credential_place(request.grant, grant.version);
-        let credential: Credential = secrets::open(&self.vault.keys, &place, sealed).await?;
-        let secret = secret_of(&credential, &request.token_name).ok_or(Error::TokenNotFound)?;
-        let access = Access {
-            tenant: request.grant.tenant,
-            grant_id: Some(request.grant.id),
-            resource: String::new(),
-            recipient: request.recipient.clone(),
-            action: request.action,
-            purpose: request.purpose.clone(),
-        };
-        self.recorder.append(access).await?;
+    /// How good the grant is as it stands. One that is near its end is good, and a refresh goes on by itself: what comes
+    /// of that, the next caller hears.
+    fn judge(&self, request: &Request, grant: &Readable) -> Result<Validity, Error> {
+        if !grant.is_visible() {
+            return Err(Error::GrantNotFound);
+        }
+        refuse_state(grant.state, grant.cause)?;
+        if let (Some(demand), Some(lifetime)) = (request.min_validity, grant.lifetime())
+            && demand > lifetime * 4 / 5
+        {
+            return Err(Error::DemandTooLong { lifetime });
+        }
+        let validity = grant.validity(request.min_validity);
+        if validity == Validity::Expiring {
+            drop(self.refresher.start(request.grant, grant.version));
+        }
+        Ok(validity)
+    }
+
+    fn count(&self, request: &Request) {
         self.vault
             .statistics
             .count(request.grant.tenant, "credentials_handed_out", &[]);
-        Ok(Handed {
-            version: grant.version,
-            secret,
-            token_type: grant.token_type.clone(),
-            expires_at: grant.expires_at,
-            scopes: grant.scopes.clone(),
-        })
+    }
+}
+
+/// The grant's credential, and where it lies by what the request says.
+fn sealed<'a>(request: &Request, grant: &'a Readable) -> Result<(Place, &'a [u8]), Error> {
+    let sealed = grant.credential.as_deref().ok_or(Error::GrantNotFound)?;
+    let place = secrets::credential_place(request.grant, grant.version);
+    Ok((place, sealed))
+}
+
+/// What the request asks for of what was opened.
+fn pick(request: &Request, grant: Readable, credential: &Credential) -> Result<Handed, Error> {
+    let named = named_token(credential, &request.token_name)?;
+    // It has an end of its own, which the grant's renewal does not move.
+    if named
+        .and_then(NamedToken::expires_at)
+        .is_some_and(|end| end <= grant.read_at)
+    {
+        let cause = Some(ReauthorizationCause::Expired);
+        return Err(Error::ReauthorizationRequired { cause });
+    }
+    let secret = match named {
+        Some(named) => HandedSecret::AccessToken(Secret::new(named.value.clone())),
+        None => main_secret(credential),
+    };
+    Ok(Handed {
+        version: grant.version,
+        secret,
+        token_type: grant.token_type,
+        expires_at: named.map_or(grant.expires_at, NamedToken::expires_at),
+        scopes: named.map_or(grant.scopes, |named| named.scopes.clone()),
+    })
+}
+
+impl Request {
+    /// Ends before the caller stops waiting.
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let Some(deadline) = self.deadline else {
+            return work.await;
+        };
+        let until = deadline.checked_sub(ANSWER_TIME).unwrap_or(deadline);
+        let in_time = tokio::time::timeout_at(until, work).await;
+        in_time.unwrap_or(Err(Error::ProviderUnavailable { wait: COME_AGAIN }))
+    }
+
+    /// The record of what is handed out.
+    fn access(&self) -> Access {
+        Access {
+            tenant: self.grant.tenant,
+            grant_id: Some(self.grant.id),
+            resource: String::new(),
+            recipient: self.recipient.clone(),
+            action: self.action,
+            purpose: self.purpose.clone(),
+        }
     }
 }
 
 /// What hands out nothing says why.
 pub(crate) fn refuse_ended(grant: &Grant) -> Result<(), Error> {
-    match grant.state {
+    refuse_state(grant.state, grant.cause)
+}
+
+fn refuse_state(state: State, cause: Option<ReauthorizationCause>) -> Result<(), Error> {
+    match state {
         State::Unconfirmed | State::Active | State::RefreshFailing => Ok(()),
         State::Exchanging | State::ExchangeFailed => Err(Error::GrantNotFound),
-        State::ReauthorizationRequired => {
-            Err(Error::ReauthorizationRequired { cause: grant.cause })
-        }
+        State::ReauthorizationRequired => Err(Error::ReauthorizationRequired { cause }),
         State::Revoking | State::Revoked => Err(Error::GrantRevoked),
     }
 }
 
-fn secret_of(credential: &Credential, token_name: &str) -> Option<HandedSecret> {
+/// The token of that name; `None` for the main one.
+fn named_token<'a>(
+    credential: &'a Credential,
+    name: &str,
+) -> Result<Option<&'a NamedToken>, Error> {
+    if name.is_empty() {
+        return Ok(None);
+    }
+    let others: &[NamedToken] = match credential {
+        Credential::AccessToken { others, .. } => others,
+        Credential::ApiKey { .. } | Credential::Basic { .. } => &[],
+    };
+    let named = others.iter().find(|other| other.name == name);
+    named.map(Some).ok_or(Error::TokenNotFound)
+}
+
+fn main_secret(credential: &Credential) -> HandedSecret {
     match credential {
-        Credential::AccessToken { value, .. } if token_name.is_empty() => {
-            Some(HandedSecret::AccessToken(Secret::new(value.clone())))
+        Credential::AccessToken { value, .. } => {
+            HandedSecret::AccessToken(Secret::new(value.clone()))
         }
-        Credential::AccessToken { others, .. } => {
-            let other = others.iter().find(|other| other.name == token_name)?;
-            Some(HandedSecret::AccessToken(Secret::new(other.value.clone())))
-        }
-        Credential::ApiKey { value } if token_name.is_empty() => {
-            Some(HandedSecret::ApiKey(Secret::new(value.clone())))
-        }
-        Credential::Basic { username, password } if token_name.is_empty() => {
-            Some(HandedSecret::Basic {
-                username: username.clone(),
-                password: Secret::new(password.clone()),
-            })
-        }
-        Credential::ApiKey { .. } | Credential::Basic { .. } => None,
+        Credential::ApiKey { value } => HandedSecret::ApiKey(Secret::new(value.clone())),
+        Credential::Basic { username, password } => HandedSecret::Basic {
+            username: username.clone(),
+            password: Secret::new(password.clone()),
+        },
     }
 }

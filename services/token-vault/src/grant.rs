@@ -6,6 +6,8 @@
 mod answer;
 mod claim;
 mod outcome;
+mod readable;
+mod reminder;
 #[cfg(test)]
 mod tests;
 
@@ -21,7 +23,8 @@ use crate::text_enum::text_enum;
 
 pub(crate) use answer::{Answer, ExchangeFacts, Settled, TIME_TO_CONFIRM};
 pub(crate) use claim::{Claim, Claimant, Silence};
-pub(crate) use outcome::{Failure, Recorded, Verdict};
+pub(crate) use outcome::{ANSWER_LOST, Failure, Recorded, Refused, Verdict};
+pub(crate) use readable::Readable;
 
 /// Which grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,6 +65,8 @@ text_enum! {
         ClientCredentials = "client_credentials",
         /// A signed assertion.
         JwtBearer = "jwt_bearer",
+        /// The access token itself, traded for one that lives longer.
+        TokenExchange = "token_exchange",
         /// Nothing.
         None = "none",
     }
@@ -130,6 +135,8 @@ pub(crate) enum EventKind {
     Recovered,
     /// The user has to connect again.
     ReauthorizationRequired,
+    /// The user will have to soon: the end is near, and nothing moves it.
+    ReauthorizationDue,
     /// It is gone.
     Revoked,
 }
@@ -186,6 +193,10 @@ pub(crate) struct Grant {
     pub(crate) issued_at: Option<OffsetDateTime>,
     pub(crate) expires_at: Option<OffsetDateTime>,
     pub(crate) refresh_token_expires_at: Option<OffsetDateTime>,
+    /// When the user's consent ends, whatever happens.
+    pub(crate) consent_ends_at: Option<OffsetDateTime>,
+    /// When others are next told that the end is near.
+    pub(crate) remind_at: Option<OffsetDateTime>,
     pub(crate) raw_json: String,
     pub(crate) parameters: BTreeMap<String, String>,
 
@@ -239,6 +250,24 @@ pub(crate) enum Validity {
 /// Margin where the client names none.
 pub(crate) const DEFAULT_MARGIN: Duration = Duration::from_mins(5);
 
+impl State {
+    /// Whether anybody but the vault knows of a grant in this state.
+    fn is_visible(self) -> bool {
+        !matches!(self, Self::Exchanging | Self::ExchangeFailed)
+    }
+}
+
+impl Strategy {
+    /// Whether it can get another access token.
+    fn renews(self, has_refresh_token: bool) -> bool {
+        match self {
+            Self::RefreshToken | Self::TokenExchange => has_refresh_token,
+            Self::ClientCredentials | Self::JwtBearer => true,
+            Self::None => false,
+        }
+    }
+}
+
 impl Grant {
     /// A grant without anything in it yet.
     pub(crate) fn new(
@@ -268,6 +297,8 @@ impl Grant {
             issued_at: None,
             expires_at: None,
             refresh_token_expires_at: None,
+            consent_ends_at: None,
+            remind_at: None,
             raw_json: String::new(),
             parameters: BTreeMap::new(),
             fence: 0,
@@ -291,7 +322,7 @@ impl Grant {
 
     /// Whether anybody but the vault knows of it.
     pub(crate) fn is_visible(&self) -> bool {
-        !matches!(self.state, State::Exchanging | State::ExchangeFailed)
+        self.state.is_visible()
     }
 
     /// Whether it can hand something out, now or after a refresh.
@@ -304,30 +335,7 @@ impl Grant {
 
     /// Whether there is a way to get another access token.
     pub(crate) fn is_refreshable(&self) -> bool {
-        match self.strategy {
-            Strategy::RefreshToken => self.refresh_token.is_some(),
-            Strategy::ClientCredentials | Strategy::JwtBearer => true,
-            Strategy::None => false,
-        }
-    }
-
-    /// How good its credential is at [`Grant::read_at`]. It counts as expiring when its refresh is due, which a failed
-    /// one puts off.
-    pub(crate) fn validity(&self, demand: Option<Duration>) -> Validity {
-        let left = self.expires_at.map(|end| end - self.read_at);
-        if left.is_some_and(|left| left <= demand.unwrap_or_default()) {
-            Validity::Short
-        } else if self.is_refreshable() && self.next_refresh_at.is_some_and(|at| at <= self.read_at)
-        {
-            Validity::Expiring
-        } else {
-            Validity::Good
-        }
-    }
-
-    /// How long the token was made for.
-    pub(crate) fn lifetime(&self) -> Option<Duration> {
-        Duration::try_from(self.expires_at? - self.issued_at?).ok()
+        self.strategy.renews(self.refresh_token.is_some())
     }
 
     /// One more change that others are told of.
@@ -377,12 +385,20 @@ impl Grant {
         Some(self.tell(EventKind::Revoked))
     }
 
+    /// What is sealed in it can never be opened again: the tenant's data keys were destroyed, whatever the row says.
+    pub(crate) fn shred(&mut self) {
+        self.state = State::Revoked;
+        self.let_go();
+        self.destroy_secrets();
+    }
+
     fn destroy_secrets(&mut self) {
         self.credential = None;
         self.refresh_token = None;
         self.previous = None;
         self.alternate = None;
         self.next_refresh_at = None;
+        self.remind_at = None;
         self.retry_at = None;
         self.confirm_until = None;
     }

@@ -1,26 +1,41 @@
 //! Tenants' data keys: made, wrapped under the key-encryption key, kept in memory for at most five minutes; and sealing
 //! with them.
+//!
+//! Each use is counted before it is made: whoever seals takes uses out of a block that a statement has added to the
+//! key's row. A key that has had its share, or its time, is followed by the next version; which one that is, one
+//! transaction decides for all vaults.
 
+mod cache;
 mod kek;
+mod sealing_key;
 
-use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
+use common::identity::{Actor, Identity};
 use common::{Deps, TenantKey};
 use envelope::{AssociatedData, DataKey, KeyEncryptionKeys, KeyError, MacKey, OpenError};
+use tokio::sync::Notify;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::store::{DataKeyRow, Store, StoreError};
+use crate::store::{DataKeyRow, Store, StoreError, TenantKeysRow};
 
-pub(crate) use kek::load;
+pub(crate) use cache::CACHE_FOR;
+use cache::Cache;
+pub(crate) use kek::Keks;
+pub use kek::{KekError, key_ring};
+pub(crate) use sealing_key::SealingKey;
 
-/// Longest time that a data key is kept in memory, here and by the services that are handed one.
-pub(crate) const CACHE_FOR: Duration = Duration::from_mins(5);
 const SERVICE: &str = "vault";
 const RECORDS_PURPOSE: &str = "access records";
+/// After this many uses a key is followed by the next.
+const MOST_USES: i64 = 1 << 31;
+/// Uses that are taken from the database at a time. What is left of a block when its five minutes are over is lost: a
+/// vault that does nothing else wastes a key's uses in five years.
+const BLOCK: u32 = 1 << 12;
+/// Values that an ordinary call may seal with a key: it seals four at most.
+const USES_OF_A_CALL: u32 = 8;
 
 /// All keys. Cheap to clone.
 #[derive(Clone)]
@@ -30,19 +45,8 @@ struct Inner {
     keks: Box<dyn KeyEncryptionKeys>,
     store: Store,
     deps: Deps,
-    cache: Mutex<Cache>,
-}
-
-#[derive(Default)]
-struct Cache {
-    by_version: HashMap<(TenantKey, i32), Kept<DataKey>>,
-    newest: HashMap<TenantKey, Kept<i32>>,
-}
-
-#[derive(Clone)]
-struct Kept<T> {
-    value: T,
-    since: Duration,
+    cache: Cache,
+    job_added: Notify,
 }
 
 /// The place of a value in the vault's tables. `tenant` is the request's.
@@ -60,10 +64,13 @@ pub(crate) struct Place {
 pub(crate) enum KeysError {
     /// The data keys cannot be read or written.
     #[error("the tenant's data key cannot be had")]
-    Store(#[from] StoreError),
+    Store(#[source] StoreError),
     /// The key-encryption key does not open them.
     #[error("the tenant's data key cannot be unwrapped")]
     Kek(#[from] KeyError),
+    /// They were destroyed, for good.
+    #[error("the tenant's data keys were destroyed")]
+    Shredded,
     /// There is no such version.
     #[error("the tenant has no data key of version {0}")]
     Missing(i32),
@@ -88,8 +95,17 @@ impl KeysError {
     pub(crate) fn is_unavailable(&self) -> bool {
         match self {
             Self::Store(error) => error.is_unavailable(),
-            Self::Kek(error) => matches!(error, KeyError::Unavailable { .. }),
-            Self::Missing(_) | Self::Sealed { .. } | Self::Content { .. } => false,
+            Self::Kek(error) => error.is_unavailable(),
+            Self::Shredded | Self::Missing(_) | Self::Sealed { .. } | Self::Content { .. } => false,
+        }
+    }
+}
+
+impl From<StoreError> for KeysError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Shredded => Self::Shredded,
+            error => Self::Store(error),
         }
     }
 }
@@ -100,15 +116,9 @@ impl Keys {
             keks,
             store,
             deps,
-            cache: Mutex::default(),
+            cache: Cache::default(),
+            job_added: Notify::new(),
         }))
-    }
-
-    /// Refuses to go on with a key-encryption key that is not the one of this database.
-    pub(crate) async fn check(&self) -> Result<(), KeysError> {
-        let made = envelope::check_value(self.0.keks.as_ref()).await?;
-        let kept = self.0.store.key_check(made, self.0.deps.now()).await?;
-        Ok(envelope::verify_check_value(self.0.keks.as_ref(), &kept).await?)
     }
 
     /// The id of the key-encryption key that wraps.
@@ -125,34 +135,57 @@ impl Keys {
             .await?)
     }
 
-    /// The tenant's key that seals; its first one is made when it is first asked for.
-    pub(crate) async fn newest(&self, tenant: TenantKey) -> Result<DataKey, KeysError> {
-        let kept = self.cache(|cache, now| {
-            cache
-                .newest
-                .get(&tenant)
-                .filter(|kept| kept.is_fresh(now))
-                .map(|kept| kept.value)
-        });
-        if let Some(version) = kept {
-            return self.version(tenant, version).await;
+    /// What records were authenticated with while that key-encryption key was current.
+    pub(crate) async fn records_key_of(&self, kek_id: &str) -> Result<MacKey, KeysError> {
+        let kek = kek_id.parse()?;
+        Ok(self.0.keks.derive_mac_key(&kek, RECORDS_PURPOSE).await?)
+    }
+
+    /// The tenant's key that seals, for an ordinary call; its first one is made when it is first asked for.
+    pub(crate) async fn newest(&self, tenant: TenantKey) -> Result<SealingKey, KeysError> {
+        self.sealing(tenant, USES_OF_A_CALL).await
+    }
+
+    /// The tenant's key that seals, with `uses` counted.
+    pub(crate) async fn sealing(
+        &self,
+        tenant: TenantKey,
+        uses: u32,
+    ) -> Result<SealingKey, KeysError> {
+        match self.take(tenant, uses) {
+            Some(key) => Ok(key),
+            // On the heap: it is rare, and long.
+            None => Box::pin(self.sealing_anew(tenant, uses)).await,
         }
-        let found = match self.0.store.data_key_newest(tenant).await? {
-            Some(found) => found,
-            None => self.make_first(tenant).await?,
+    }
+
+    async fn sealing_anew(&self, tenant: TenantKey, uses: u32) -> Result<SealingKey, KeysError> {
+        let _gate = self.0.cache.gate(tenant).await;
+        // Whoever was at it before has taken a block.
+        if let Some(key) = self.take(tenant, uses) {
+            return Ok(key);
+        }
+        let block = uses.max(BLOCK);
+        let row = self.reserve(tenant, block).await?;
+        let version = row.version;
+        let key = match self.cached(tenant, version) {
+            Some(key) => key,
+            None => self.unwrap(tenant, row).await?,
         };
-        let version = found.version;
-        let key = self.unwrap(tenant, found).await?;
-        self.cache(|cache, now| {
-            cache.newest.insert(
-                tenant,
-                Kept {
-                    value: version,
-                    since: now,
-                },
-            )
-        });
-        Ok(key)
+        self.0
+            .cache
+            .put_uses(tenant, version, block - uses, &*self.0.deps.clock);
+        Ok(SealingKey::new(key, uses))
+    }
+
+    /// The tenant's key that seals, as the database says now, and not as it was minutes ago.
+    pub(crate) async fn sealing_now(
+        &self,
+        tenant: TenantKey,
+        uses: u32,
+    ) -> Result<SealingKey, KeysError> {
+        self.0.cache.forget_uses(tenant);
+        self.sealing(tenant, uses).await
     }
 
     /// The tenant's key of that version.
@@ -161,25 +194,124 @@ impl Keys {
         tenant: TenantKey,
         version: i32,
     ) -> Result<DataKey, KeysError> {
-        let place = (tenant, version);
-        let kept = self.cache(|cache, now| {
-            cache
-                .by_version
-                .get(&place)
-                .filter(|kept| kept.is_fresh(now))
-                .map(|kept| kept.value.clone())
-        });
-        if let Some(key) = kept {
+        match self.cached(tenant, version) {
+            Some(key) => Ok(key),
+            None => Box::pin(self.version_anew(tenant, version)).await,
+        }
+    }
+
+    async fn version_anew(&self, tenant: TenantKey, version: i32) -> Result<DataKey, KeysError> {
+        let _gate = self.0.cache.gate(tenant).await;
+        if let Some(key) = self.cached(tenant, version) {
             return Ok(key);
         }
         let found = self.0.store.data_key_get(tenant, version).await?;
-        self.unwrap(tenant, found.ok_or(KeysError::Missing(version))?)
-            .await
+        if let Some(found) = found {
+            return self.unwrap(tenant, found).await;
+        }
+        match self.0.store.tenant_keys_get(tenant).await? {
+            Some(keys) if keys.is_shredded => Err(KeysError::Shredded),
+            _ => Err(KeysError::Missing(version)),
+        }
+    }
+
+    /// The tenant's key of that version, or of the one that seals, to derive a service's key from. Noted, and asked of
+    /// the database in any case, so that nothing is handed out for a tenant whose keys were destroyed.
+    pub(crate) async fn hand_out(
+        &self,
+        tenant: TenantKey,
+        version: Option<i32>,
+    ) -> Result<DataKey, KeysError> {
+        let version = match version {
+            Some(version) => version,
+            None => self.current_version(tenant).await?,
+        };
+        if !self.0.store.data_key_hand_out(tenant, version).await? {
+            return Err(KeysError::Missing(version));
+        }
+        self.version(tenant, version).await
+    }
+
+    /// How the tenant's keys stand in the database; `None` where it never had any.
+    pub(crate) async fn of_tenant(
+        &self,
+        tenant: TenantKey,
+    ) -> Result<Option<TenantKeysRow>, KeysError> {
+        Ok(self.0.store.tenant_keys_get(tenant).await?)
+    }
+
+    /// Makes the version after `before`, unless somebody else has.
+    pub(crate) async fn advance(
+        &self,
+        tenant: TenantKey,
+        before: i32,
+        reason: &'static str,
+    ) -> Result<(), KeysError> {
+        let version = before + 1;
+        let key = DataKey::generate(version.cast_unsigned(), |bytes| {
+            self.0.deps.rng.fill(bytes);
+        });
+        let wrapped = self.0.keks.wrap(tenant.id(), &key).await?;
+        let row = DataKeyRow { version, wrapped };
+        let actor = Actor {
+            identity: Identity::service("token-vault").to_string(),
+            ..Actor::default()
+        };
+        let made = self
+            .0
+            .store
+            .data_key_advance(tenant, &row, self.kek_id(), &actor, reason)
+            .await?;
+        if made && before > 0 {
+            tracing::info!(event = "data_key_made", tenant.id = %tenant, version, reason, "a tenant's values are sealed under a new data key");
+        }
+        self.0.cache.forget_uses(tenant);
+        Ok(())
+    }
+
+    /// The version that seals, as the database says now. One use is counted, for the key that is derived from it; what a
+    /// service seals wears out the derived one.
+    async fn current_version(&self, tenant: TenantKey) -> Result<i32, KeysError> {
+        let mut version = self.sealing(tenant, 1).await?.version().cast_signed();
+        let keys = self.0.store.tenant_keys_get(tenant).await?;
+        if keys.is_some_and(|keys| keys.current_version != version) {
+            version = self.sealing_now(tenant, 1).await?.version().cast_signed();
+        }
+        Ok(version)
+    }
+
+    /// Nothing of the tenant's keys stays in this process's memory.
+    pub(crate) fn forget(&self, tenant: TenantKey) {
+        self.0.cache.forget_tenant(tenant);
+    }
+
+    /// The wrapped data key, under the key-encryption key that wraps.
+    pub(crate) async fn rewrap(
+        &self,
+        tenant: TenantKey,
+        version: i32,
+        wrapped: &[u8],
+    ) -> Result<Vec<u8>, KeyError> {
+        let keks = self.0.keks.as_ref();
+        let key = keks
+            .unwrap(tenant.id(), version.cast_unsigned(), wrapped)
+            .await?;
+        keks.wrap(tenant.id(), &key).await
+    }
+
+    /// There is a job for the runner.
+    pub(crate) fn job_added(&self) {
+        self.0.job_added.notify_one();
+    }
+
+    /// Until there is one.
+    pub(crate) async fn wait_for_job(&self) {
+        self.0.job_added.notified().await;
     }
 
     /// Seals a value for its place.
-    pub(crate) fn seal(&self, key: &DataKey, place: &Place, plaintext: &[u8]) -> Vec<u8> {
-        envelope::seal(key, &place.associated(), plaintext, |salt| {
+    pub(crate) fn seal(&self, key: &SealingKey, place: &Place, plaintext: &[u8]) -> Vec<u8> {
+        envelope::seal(key.take(), &place.associated(), plaintext, |salt| {
             self.0.deps.rng.fill(salt);
         })
     }
@@ -200,36 +332,64 @@ impl Keys {
         envelope::open(&key, &place.associated(), sealed).map_err(refused)
     }
 
-    /// Data keys, and how many of them are not under the key-encryption key that wraps.
-    pub(crate) async fn count(&self) -> Result<(i64, i64), KeysError> {
-        Ok(self.0.store.data_keys_count(self.kek_id()).await?)
+    /// As [`Keys::open`], where the data key is in memory already; `None` where it has to be fetched.
+    pub(crate) fn open_at_once(
+        &self,
+        place: &Place,
+        sealed: &[u8],
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, KeysError> {
+        let refused = |source| KeysError::Sealed {
+            table: place.table,
+            column: place.column,
+            source,
+        };
+        let version = envelope::data_key_version(sealed).map_err(refused)?;
+        let key = self.cached(place.tenant, version.cast_signed());
+        key.map(|key| envelope::open(&key, &place.associated(), sealed).map_err(refused))
+            .transpose()
     }
 
     /// Drops what has been kept too long, so that it does not lie in memory either.
     pub(crate) fn sweep(&self) {
-        self.cache(|cache, now| {
-            cache.by_version.retain(|_, kept| kept.is_fresh(now));
-            cache.newest.retain(|_, kept| kept.is_fresh(now));
-        });
+        self.0.cache.sweep(&*self.0.deps.clock);
     }
 
-    async fn make_first(&self, tenant: TenantKey) -> Result<DataKeyRow, KeysError> {
-        let key = DataKey::generate(1, |bytes| self.0.deps.rng.fill(bytes));
-        let wrapped = self.0.keks.wrap(tenant.id(), &key).await?;
-        let made = DataKeyRow {
-            version: 1,
-            wrapped,
-        };
-        self.0
-            .store
-            .data_key_add(tenant, &made, self.kek_id(), self.0.deps.now())
-            .await?;
-        // Somebody else may have been first.
-        self.0
-            .store
-            .data_key_newest(tenant)
-            .await?
-            .ok_or(KeysError::Missing(1))
+    fn take(&self, tenant: TenantKey, uses: u32) -> Option<SealingKey> {
+        let clock = &*self.0.deps.clock;
+        let version = self.0.cache.take_uses(tenant, uses, clock)?;
+        // Where the key's five minutes have ended before its block's, the uses are lost.
+        let key = self.0.cache.get(tenant, version, clock)?;
+        Some(SealingKey::new(key, uses))
+    }
+
+    fn cached(&self, tenant: TenantKey, version: i32) -> Option<DataKey> {
+        self.0.cache.get(tenant, version, &*self.0.deps.clock)
+    }
+
+    /// A block of uses of the version that seals, which is made where there is none that may.
+    async fn reserve(&self, tenant: TenantKey, uses: u32) -> Result<DataKeyRow, KeysError> {
+        let mut seen = None;
+        loop {
+            let reserved = self
+                .0
+                .store
+                .data_key_reserve(tenant, i64::from(uses), MOST_USES)
+                .await?;
+            if let Some(row) = reserved {
+                return Ok(row);
+            }
+            let keys = self.0.store.tenant_keys_get(tenant).await?;
+            if keys.is_some_and(|keys| keys.is_shredded) {
+                return Err(KeysError::Shredded);
+            }
+            let before = keys.map_or(0, |keys| keys.current_version);
+            // It may be newer than what was refused.
+            if before == 0 || seen == Some(before) {
+                self.advance(tenant, before, "the one before is worn out")
+                    .await?;
+            }
+            seen = Some(before);
+        }
     }
 
     async fn unwrap(&self, tenant: TenantKey, row: DataKeyRow) -> Result<DataKey, KeysError> {
@@ -238,31 +398,8 @@ impl Keys {
             .keks
             .unwrap(tenant.id(), row.version.cast_unsigned(), &row.wrapped)
             .await?;
-        let kept = key.clone();
-        self.cache(|cache, now| {
-            cache.by_version.insert(
-                (tenant, row.version),
-                Kept {
-                    value: kept,
-                    since: now,
-                },
-            )
-        });
+        self.0.cache.put(tenant, key.clone(), &*self.0.deps.clock);
         Ok(key)
-    }
-
-    fn cache<T>(&self, with: impl FnOnce(&mut Cache, Duration) -> T) -> T {
-        let now = self.0.deps.clock.boottime();
-        with(
-            &mut self.0.cache.lock().unwrap_or_else(PoisonError::into_inner),
-            now,
-        )
-    }
-}
-
-impl<T> Kept<T> {
-    fn is_fresh(&self, now: Duration) -> bool {
-        now.saturating_sub(self.since) < CACHE_FOR
     }
 }
 

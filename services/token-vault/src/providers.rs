@@ -1,5 +1,7 @@
 //! What a client's token requests need besides the network: endpoints, habits, secrets.
 
+mod endpoints;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,15 +11,22 @@ use common::{Clock, Deps, Secret};
 use egress::{Connection, Egress, EgressError, Url};
 use oauth_client::{
     BadKey, Class, Client, ClientAuth, Dialect, DiscoveryError, Documents, Failure, SigningKey,
-    TokenCall, TokenEndpoint, TokenGrant, TokenSet, discover,
+    TokenCall, TokenEndpoint, TokenGrant, TokenSet,
 };
-use provider_catalog::{Catalog, Endpoints, FillError, Provider, Revocation, UrlTemplate};
+use provider_catalog::{
+    AssertionCarrier, AssertionScopes, AssertionSubject, Catalog, FillError, JwtBearer, Provider,
+    Refresh, Revocation, UrlTemplate,
+};
 use time::OffsetDateTime;
 
 use crate::grant::{DEFAULT_MARGIN, RefreshRules};
 use crate::keys::{Keys, KeysError, Place};
 use crate::oauth_client::{AuthMethod, BentEndpoints, OAuthClient, SealedSecret, Settings};
 use crate::secrets;
+
+#[cfg(test)]
+pub(crate) use endpoints::Trade;
+pub(crate) use endpoints::{Trades, Wanted};
 
 /// The catalogue, and the way out.
 #[derive(Clone, Debug)]
@@ -39,9 +48,21 @@ pub(crate) struct Resolved {
     pub(crate) refresh_url: Url,
     pub(crate) revocation_url: Option<Url>,
     pub(crate) revocation: Revocation,
+    pub(crate) push_url: Option<Url>,
+    pub(crate) device_url: Option<Url>,
+    /// What the catalogue says of renewing.
+    pub(crate) refresh: Refresh,
+    /// How an assertion is written that is traded for a token.
+    pub(crate) assertion: JwtBearer,
+    /// Who such an assertion is for.
+    pub(crate) audience: String,
+    pub(crate) trades: Option<Trades>,
     pub(crate) issuer: Option<String>,
     pub(crate) jwks_url: Option<Url>,
 }
+
+/// For the request with the secret that is being replaced.
+const SECOND_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A token request with its connection open.
 #[derive(Debug)]
@@ -115,18 +136,34 @@ impl Providers {
         parameters: &BTreeMap<String, String>,
         wants_keys: bool,
     ) -> Result<Resolved, ResolveError> {
+        let wanted = if wants_keys {
+            Wanted::Keys
+        } else {
+            Wanted::Tokens
+        };
+        self.resolve_for(client, parameters, wanted).await
+    }
+
+    /// The same for a certain endpoint.
+    pub(crate) async fn resolve_for(
+        &self,
+        client: &OAuthClient,
+        parameters: &BTreeMap<String, String>,
+        wanted: Wanted,
+    ) -> Result<Resolved, ResolveError> {
         let settings = &client.settings;
         let unknown = || ResolveError::UnknownProvider(settings.provider.clone());
         let provider = Self::entry(&settings.provider).ok_or_else(unknown)?;
         let parameters = check_parameters(provider, parameters)?;
-        let issuer = settings.issuer.clone().or_else(|| {
-            provider
-                .issuer
+        let issuer = match (&settings.issuer, &provider.issuer) {
+            (Some(own), _) => Some(own.clone()),
+            (None, known) => known
                 .as_ref()
-                .map(|issuer| issuer.as_str().to_owned())
-        });
+                .map(|issuer| issuer.fill_text(&parameters))
+                .transpose()?,
+        };
         let endpoints = self
-            .endpoints(settings, provider, issuer.as_deref(), wants_keys)
+            .endpoints(settings, provider, issuer.as_deref(), wanted)
             .await?;
         let fill = |template: &Option<UrlTemplate>| {
             template
@@ -139,6 +176,8 @@ impl Providers {
         dialect.token_params.extend(settings.token_params.clone());
         let audience = issuer.clone().unwrap_or_else(|| token_url.to_string());
         let (secret, previous) = self.secrets(client).await?;
+        let refresh_url = fill(&endpoints.refresh)?.unwrap_or_else(|| token_url.clone());
+        let assertion = provider.refresh.jwt_bearer.clone().unwrap_or(STANDARD);
         Ok(Resolved {
             client: authenticated(settings, secret.as_ref(), &audience)?,
             previous: previous
@@ -146,7 +185,20 @@ impl Providers {
                 .transpose()?,
             rules: rules(provider, settings, &dialect),
             dialect,
-            refresh_url: fill(&endpoints.refresh)?.unwrap_or_else(|| token_url.clone()),
+            push_url: fill(&endpoints.pushed_authorization_request)?,
+            device_url: fill(&endpoints.device_authorization)?,
+            trades: endpoints::trades(provider, settings, &refresh_url, &parameters)?,
+            audience: match &assertion.audience {
+                _ if settings.issuer.is_some() || settings.endpoints.token.is_some() => settings
+                    .issuer
+                    .clone()
+                    .unwrap_or_else(|| token_url.to_string()),
+                Some(audience) => audience.fill(&parameters)?,
+                None => token_url.to_string(),
+            },
+            assertion,
+            refresh: provider.refresh.clone(),
+            refresh_url,
             token_url,
             revocation_url: fill(&endpoints.revocation)?,
             revocation: provider.revocation.clone(),
@@ -155,52 +207,8 @@ impl Providers {
         })
     }
 
-    /// The client's own endpoints, then the catalogue's, then what the issuer says.
-    async fn endpoints(
-        &self,
-        settings: &Settings,
-        provider: &Provider,
-        issuer: Option<&str>,
-        wants_keys: bool,
-    ) -> Result<Endpoints, ResolveError> {
-        let own = &settings.endpoints;
-        let template =
-            |name: &'static str, text: &Option<String>, known: &Option<UrlTemplate>| match text {
-                Some(text) => UrlTemplate::try_from(text.clone())
-                    .map(Some)
-                    .map_err(|_| ResolveError::BadEndpoint(name)),
-                None => Ok(known.clone()),
-            };
-        let known = &provider.endpoints;
-        let mut endpoints = Endpoints {
-            token: template("token_endpoint", &own.token, &known.token)?,
-            refresh: template("refresh_endpoint", &own.refresh, &known.refresh)?,
-            revocation: template("revocation_endpoint", &own.revocation, &known.revocation)?,
-            jwks: template("jwks_uri", &own.jwks, &known.jwks)?,
-            ..Endpoints::default()
-        };
-        let is_missing = endpoints.token.is_none() || (wants_keys && endpoints.jwks.is_none());
-        if let (true, Some(issuer)) = (is_missing, issuer) {
-            let explicit = provider
-                .discovery_url
-                .as_ref()
-                .map(|url| url.fill(&BTreeMap::new()))
-                .transpose()?;
-            let found = discover(&self.documents, issuer, explicit.as_ref())
-                .await?
-                .endpoints();
-            // A token endpoint of its own has no business with somebody else's revocation endpoint.
-            if endpoints.token.is_none() {
-                endpoints.revocation = endpoints.revocation.or(found.revocation);
-            }
-            endpoints.token = endpoints.token.or(found.token);
-            endpoints.jwks = endpoints.jwks.or(found.jwks);
-        }
-        Ok(endpoints)
-    }
-
     /// The client's secret, and the one before while it may still be used.
-    async fn secrets(
+    pub(crate) async fn secrets(
         &self,
         client: &OAuthClient,
     ) -> Result<(Option<Secret<String>>, Option<Secret<String>>), ResolveError> {
@@ -265,6 +273,8 @@ impl Resolved {
             endpoint.call(grant, deps).map(|call| call.timeout(timeout))
         };
         let with_previous = self.previous.as_ref().map(call).transpose()?;
+        // Both have to fit into one lease.
+        let with_previous = with_previous.map(|call| call.timeout(timeout.min(SECOND_TIMEOUT)));
         let call = call(&self.client)?;
         let connection = egress.connect(url).await?;
         Ok(Prepared {
@@ -277,6 +287,11 @@ impl Resolved {
     /// Our client there.
     pub(crate) fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// Our client there, and then the same with the secret that is being replaced, for where the newer one is refused.
+    pub(crate) fn clients(&self) -> impl Iterator<Item = &Client> {
+        std::iter::once(&self.client).chain(&self.previous)
     }
 }
 
@@ -330,6 +345,7 @@ impl Prepared {
 /// Whether it is our client that the provider does not take, and not the request.
 pub(crate) fn is_client_refused(failure: &Failure) -> bool {
     let code = failure.code.as_deref().unwrap_or_default();
+    let code = code.to_ascii_lowercase();
     failure.class == Class::Configuration
         && (code.contains("client") || failure.status == Some(401) || code == "bad_private_key")
 }
@@ -362,6 +378,15 @@ impl Clock for DatabaseClock {
     }
 }
 
+/// RFC 7523, 3, for providers that say nothing else.
+const STANDARD: JwtBearer = JwtBearer {
+    carried: AssertionCarrier::GrantType,
+    audience: None,
+    subject: AssertionSubject::Required,
+    scopes: AssertionScopes::Parameter,
+    lifetime: Duration::from_mins(5),
+};
+
 fn authenticated(
     settings: &Settings,
     secret: Option<&Secret<String>>,
@@ -387,7 +412,7 @@ fn authenticated(
 fn rules(provider: &Provider, settings: &Settings, dialect: &Dialect) -> RefreshRules {
     RefreshRules {
         rotates: dialect.rotates,
-        replay: provider.refresh.replay_window,
+        replay: crate::failpoint::replay_window(provider.refresh.replay_window),
         margin: settings.refresh_margin.unwrap_or(DEFAULT_MARGIN),
         idle: provider.refresh.idle_lifetime,
         absolute: provider.refresh.absolute_lifetime,
@@ -409,8 +434,10 @@ fn check_parameters(
     };
     for (name, parameter) in &provider.parameters {
         match given.get(name).or(parameter.default.as_ref()) {
+            // The provider tells it later, and no endpoint of the vault's needs it before.
+            None if parameter.captured.is_some() => {}
             None => violate(name, format!("is required: {}", parameter.description)),
-            Some(value) if value.len() > 255 || !parameter.pattern.matches(value) => {
+            Some(value) if !parameter.admits(value) => {
                 violate(name, format!("must match {}", parameter.pattern.as_str()));
             }
             Some(value) => drop(values.insert(name.clone(), value.clone())),
@@ -426,5 +453,44 @@ fn check_parameters(
         Ok(values)
     } else {
         Err(ResolveError::Parameters(violations))
+    }
+}
+
+#[cfg(test)]
+impl Resolved {
+    /// A client of `https://as.example`, with what the catalogue says of renewing.
+    pub(crate) fn for_tests(refresh: Refresh, trades: Option<Trades>) -> Self {
+        let url = |path: &str| {
+            format!("https://as.example/{path}")
+                .parse::<Url>()
+                .expect("a URL")
+        };
+        Self {
+            client: Client {
+                id: "client".to_owned(),
+                auth: ClientAuth::None,
+            },
+            previous: None,
+            dialect: Dialect::default(),
+            rules: RefreshRules {
+                rotates: true,
+                replay: refresh.replay_window,
+                margin: DEFAULT_MARGIN,
+                idle: refresh.idle_lifetime,
+                absolute: refresh.absolute_lifetime,
+            },
+            token_url: url("token"),
+            refresh_url: url("refresh"),
+            revocation_url: None,
+            revocation: Revocation::default(),
+            push_url: None,
+            device_url: None,
+            assertion: STANDARD,
+            audience: "https://as.example".to_owned(),
+            refresh,
+            trades,
+            issuer: None,
+            jwks_url: None,
+        }
     }
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use common::Secret;
 use common::identity::Actor;
-use envelope::{MacKey, derive_service_key};
 use time::OffsetDateTime;
 
 use crate::error::Error;
@@ -74,8 +73,10 @@ impl Vault {
             }
             None => None,
         };
-        let (answer, tag) = self.sealed(&put, resolved.as_ref()).await?;
-        let found = self.put_write(put, answer, tag).await?;
+        let strategy = put.content.strategy(resolved.as_ref());
+        let resolved = resolved.map(|resolved| resolved.renewed_by(strategy));
+        let (answer, tag) = self.sealed(&put, resolved.as_ref(), strategy).await?;
+        let found = self.put_write(put, answer, tag, strategy).await?;
         match found {
             Found::Written(grant) => Ok(*grant),
             Found::Exists => Err(Error::GrantExists),
@@ -85,7 +86,13 @@ impl Vault {
         }
     }
 
-    async fn put_write(&self, put: Put, answer: Answer, tag: Vec<u8>) -> Result<Found, Error> {
+    async fn put_write(
+        &self,
+        put: Put,
+        answer: Answer,
+        tag: Vec<u8>,
+        strategy: Strategy,
+    ) -> Result<Found, Error> {
         let (key, expected) = (put.grant, put.expected_version);
         let by = Attribution {
             actor: put.actor.clone(),
@@ -110,7 +117,7 @@ impl Vault {
             if let Some(found) = found {
                 return Change::none(found);
             }
-            let event = take(grant, &put, &answer, &tag);
+            let event = take(grant, &put, &answer, &tag, strategy);
             Change::told(Found::Written(Box::new(grant.clone())), event).by(by.clone())
         };
         if expected > 0 {
@@ -133,6 +140,7 @@ impl Vault {
         &self,
         put: &Put,
         resolved: Option<&Resolved>,
+        strategy: Strategy,
     ) -> Result<(Answer, Vec<u8>), Error> {
         let (key, version) = (put.grant, put.expected_version + 1);
         let data_key = self.keys.newest(key.tenant).await?;
@@ -145,7 +153,7 @@ impl Vault {
             .and_then(|resolved| resolved.revocation_url.as_ref())
             .map(origin);
         let credential = put.content.credential(revocation_origin);
-        let tag_key = MacKey::new(derive_service_key(&data_key, "vault: repeated calls").expose());
+        let tag_key = data_key.mac_key("vault: repeated calls");
         let plaintext = zeroize::Zeroizing::new(put.content.text());
         let tag = tag_key
             .sign(&[key.id.as_bytes(), plaintext.as_bytes()])
@@ -159,8 +167,8 @@ impl Vault {
                 &token,
             )
         };
-        let refresh_token = match (put.content.refresh_token(), resolved) {
-            (Some(token), Some(resolved)) => Some(seal(token, &resolved.refresh_url)),
+        let refresh_token = match (put.content.renewed_with(strategy), resolved) {
+            (Some(token), Some(resolved)) => Some(seal(&token, &resolved.refresh_url)),
             // Without a client there is nobody to refresh it.
             _ => None,
         };
@@ -171,6 +179,7 @@ impl Vault {
                 refresh_token.is_some(),
                 now,
                 expires_at,
+                None,
                 self.random(),
             ),
             None => expires_at,
@@ -198,6 +207,7 @@ impl Vault {
             issued_at: now,
             expires_at,
             refresh_token_expires_at: None,
+            consent_ends_at: None,
             next_refresh_at,
             raw_json,
         };
@@ -206,7 +216,13 @@ impl Vault {
 }
 
 /// Puts the content into the row.
-fn take(grant: &mut Grant, put: &Put, answer: &Answer, tag: &[u8]) -> Option<EventKind> {
+fn take(
+    grant: &mut Grant,
+    put: &Put,
+    answer: &Answer,
+    tag: &[u8],
+    strategy: Strategy,
+) -> Option<EventKind> {
     let is_new = !grant.is_visible();
     let event = match grant.settle(answer) {
         Settled::Committed(event) => event,
@@ -220,11 +236,7 @@ fn take(grant: &mut Grant, put: &Put, answer: &Answer, tag: &[u8]) -> Option<Eve
     grant.issued_at = Some(grant.read_at);
     grant.refreshed_at = Some(grant.read_at);
     grant.kind = put.content.kind();
-    grant.strategy = if grant.refresh_token.is_some() {
-        Strategy::RefreshToken
-    } else {
-        Strategy::None
-    };
+    grant.strategy = strategy;
     grant.client = put.client;
     grant.parameters.clone_from(&put.parameters);
     grant.exchange_hash = Some(tag.to_vec());
@@ -257,10 +269,23 @@ impl Content {
         }
     }
 
-    fn refresh_token(&self) -> Option<&Secret<String>> {
-        match self {
-            Self::OAuth2 { refresh_token, .. } => refresh_token.as_ref(),
-            Self::ApiKey(_) | Self::Basic { .. } => None,
+    /// How it is renewed, which needs a client.
+    fn strategy(&self, resolved: Option<&Resolved>) -> Strategy {
+        match (self, resolved) {
+            (Self::OAuth2 { refresh_token, .. }, Some(resolved)) => {
+                resolved.consent_strategy(refresh_token.is_some())
+            }
+            _ => Strategy::None,
+        }
+    }
+
+    fn renewed_with(&self, strategy: Strategy) -> Option<Secret<String>> {
+        match (self, strategy) {
+            (Self::OAuth2 { refresh_token, .. }, Strategy::RefreshToken) => refresh_token.clone(),
+            (Self::OAuth2 { access_token, .. }, Strategy::TokenExchange) => {
+                Some(Resolved::first_stand_in(access_token).text())
+            }
+            _ => None,
         }
     }
 

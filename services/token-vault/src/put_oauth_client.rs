@@ -3,12 +3,12 @@
 use common::Secret;
 use common::identity::Actor;
 use common::problem::FieldViolation;
-use envelope::DataKey;
 use oauth_client::SigningKey;
 use time::OffsetDateTime;
 
 use crate::error::Error;
 use crate::grant::ClientKey;
+use crate::keys::SealingKey;
 use crate::oauth_client::{AuthMethod, OAuthClient, SealedSecret, Settings};
 use crate::providers::{Providers, secret_place};
 use crate::secrets;
@@ -50,7 +50,7 @@ impl Vault {
         put: &PutClient,
         before: Option<&OAuthClient>,
         secret: &Secret<String>,
-        data_key: &DataKey,
+        data_key: &SealingKey,
     ) -> OAuthClient {
         let version = before.map_or(1, |before| before.version + 1);
         let mut client = self.blank(put, version, version, data_key);
@@ -64,7 +64,7 @@ impl Vault {
         &self,
         put: &PutClient,
         before: Option<OAuthClient>,
-        data_key: &DataKey,
+        data_key: &SealingKey,
     ) -> Result<OAuthClient, Error> {
         let missing = || invalid("oauth_client.client_secret", "is required");
         if !put.settings.auth_method.needs_secret() {
@@ -97,7 +97,7 @@ impl Vault {
         put: &PutClient,
         version: i64,
         secret_version: i64,
-        data_key: &DataKey,
+        data_key: &SealingKey,
     ) -> OAuthClient {
         OAuthClient {
             key: put.key,
@@ -113,7 +113,7 @@ impl Vault {
         }
     }
 
-    fn add_previous(&self, client: &mut OAuthClient, put: &PutClient, data_key: &DataKey) {
+    fn add_previous(&self, client: &mut OAuthClient, put: &PutClient, data_key: &SealingKey) {
         if let Some((previous, until)) = &put.previous_secret {
             client.previous_secret =
                 Some(self.seal_secret(client, "previous_secret", previous, data_key));
@@ -126,7 +126,7 @@ impl Vault {
         client: &OAuthClient,
         column: &'static str,
         secret: &Secret<String>,
-        data_key: &DataKey,
+        data_key: &SealingKey,
     ) -> Vec<u8> {
         let sealed = SealedSecret::for_settings(secret, &client.settings);
         secrets::seal(&self.keys, data_key, &secret_place(client, column), &sealed)
@@ -138,9 +138,25 @@ fn check_key(put: &PutClient) -> Result<(), Error> {
     if put.settings.auth_method != AuthMethod::PrivateKeyJwt {
         return Ok(());
     }
-    match put.secret.as_ref().map(SigningKey::from_pem) {
-        Some(Err(error)) => Err(invalid("oauth_client.client_secret", &error.to_string())),
-        _ => Ok(()),
+    let previous = put.previous_secret.as_ref().map(|(secret, _)| secret);
+    let violation = |field: &str, secret: Option<&Secret<String>>| {
+        let error = SigningKey::from_pem(secret?).err()?;
+        Some(FieldViolation {
+            field: field.to_owned(),
+            description: error.to_string(),
+        })
+    };
+    let violations: Vec<_> = [
+        violation("oauth_client.client_secret", put.secret.as_ref()),
+        violation("oauth_client.previous_client_secret", previous),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if violations.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Invalid(violations))
     }
 }
 

@@ -1,10 +1,15 @@
 //! Refreshing: one request in flight for a grant, however many callers and replicas want its new tokens.
 //!
 //! In this process callers share one run ([`Refresher`]); among processes the lease in the grant's row decides
-//! ([`Grant::claim`](crate::grant::Grant::claim)). A run goes on when its callers are gone.
+//! ([`Grant::claim`](crate::grant::Grant::claim)). A run goes on when its callers are gone. Whether the token endpoint may
+//! be asked at all is [`Pacing`]'s to say.
 
 pub(crate) mod attempt;
+mod breaker;
+mod failed;
+mod metrics;
 pub(crate) mod new_tokens;
+mod pacing;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,14 +28,22 @@ use crate::spool::SpoolError;
 use crate::store::{Change, StoreError};
 use crate::vault::Vault;
 
+use attempt::Terms;
+
+pub(crate) use failed::described;
+pub(crate) use metrics::RefreshMetrics;
 pub(crate) use new_tokens::{Seals, seal_tokens};
+pub(crate) use pacing::{Limits, Pacing, Pass, Urgency};
 
 /// Runs refreshes. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Refresher {
     vault: Vault,
-    running: Arc<Mutex<HashMap<GrantKey, Run>>>,
+    running: Arc<Mutex<Runs>>,
 }
+
+/// By grant, and by the version that is not good enough: who wants newer tokens than another run will bring runs its own.
+type Runs = HashMap<(GrantKey, i64), Run>;
 
 type Run = Shared<BoxFuture<'static, Result<(), RefreshError>>>;
 
@@ -107,22 +120,22 @@ impl Refresher {
         beyond: i64,
     ) -> impl Future<Output = Result<(), RefreshError>> + Send + use<> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(run) = running.get(&key) {
+        if let Some(run) = running.get(&(key, beyond)) {
             return run.clone();
         }
         let (done, told) = oneshot::channel();
         let run: Run = async { told.await.unwrap_or(Err(RefreshError::Pending)) }
             .boxed()
             .shared();
-        running.insert(key, run.clone());
+        running.insert((key, beyond), run.clone());
         drop(running);
         let this = self.clone();
         self.vault.tasks.spawn_work("refresh", async move {
             let mine = Forget {
                 running: Arc::clone(&this.running),
-                key,
+                run: (key, beyond),
             };
-            let outcome = Box::pin(this.vault.refresh(key, beyond)).await;
+            let outcome = Box::pin(this.vault.refresh(key, beyond, Urgency::Awaited)).await;
             // Whoever comes from here on reads the row for itself.
             drop(mine);
             // Nobody may be waiting any more.
@@ -130,12 +143,27 @@ impl Refresher {
         });
         run
     }
+
+    /// Refreshes what nobody waits for, unless somebody is at it already.
+    ///
+    /// # Errors
+    /// As [`Refresher::refresh`]; [`RefreshError::Pending`] where somebody is at it.
+    pub(crate) async fn refresh_due(&self, key: GrantKey, beyond: i64) -> Result<(), RefreshError> {
+        let awaited = {
+            let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+            running.get(&(key, beyond)).cloned()
+        };
+        match awaited {
+            Some(run) => run.await,
+            None => Box::pin(self.vault.refresh(key, beyond, Urgency::Due)).await,
+        }
+    }
 }
 
 /// Takes a run off the list however it ends.
 struct Forget {
-    running: Arc<Mutex<HashMap<GrantKey, Run>>>,
-    key: GrantKey,
+    running: Arc<Mutex<Runs>>,
+    run: (GrantKey, i64),
 }
 
 impl Drop for Forget {
@@ -143,13 +171,18 @@ impl Drop for Forget {
         self.running
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.key);
+            .remove(&self.run);
     }
 }
 
 impl Vault {
     /// One run: until there are newer tokens, or there will be none.
-    async fn refresh(&self, key: GrantKey, beyond: i64) -> Result<(), RefreshError> {
+    async fn refresh(
+        &self,
+        key: GrantKey,
+        beyond: i64,
+        urgency: Urgency,
+    ) -> Result<(), RefreshError> {
         let give_up = self.deps.clock.boottime() + PATIENCE;
         loop {
             let grant = self.readable(key).await?;
@@ -162,31 +195,74 @@ impl Vault {
             if !grant.is_refreshable() {
                 return self.expire(key).await;
             }
-            let (client, resolved) = self.client_of(&grant).await?;
-            let open = self.instance.open_intent();
-            let claimed_at = self.deps.clock.boottime();
-            match self.claim(&grant, beyond, &resolved).await? {
-                (Claim::Taken, grant) => {
-                    crate::failpoint::reach("claimed");
-                    let lease_ends = claimed_at + self.lease();
-                    if self.attempt(grant, &client, &resolved, lease_ends).await? {
-                        return Ok(());
-                    }
-                    // The lease was lost; who has it now will bring the tokens.
-                }
-                (Claim::Current, _) => return Ok(()),
-                (Claim::Ended, _) => return Err(RefreshError::Ended),
-                (Claim::NotRefreshable, _) => return Err(RefreshError::NotRefreshable),
-                (Claim::NotBefore { at, last }, grant) => {
-                    let wait = Duration::try_from(at - grant.read_at).unwrap_or_default();
-                    return Err(RefreshError::Provider { kind: last, wait });
-                }
-                (Claim::Busy, _) => {}
+            if Box::pin(self.take_turn(&grant, beyond, urgency)).await? {
+                return Ok(());
             }
-            drop(open);
-            if !self.wait_for_another(key, beyond, give_up).await? {
+            if urgency == Urgency::Due || !self.wait_for_another(key, beyond, give_up).await? {
                 return Err(RefreshError::Pending);
             }
+        }
+    }
+
+    /// Asks the provider, if it may be asked and nobody else is at it. `true` where there are newer tokens now.
+    async fn take_turn(
+        &self,
+        seen: &Grant,
+        beyond: i64,
+        urgency: Urgency,
+    ) -> Result<bool, RefreshError> {
+        let (client, resolved) = self.client_of(seen).await?;
+        if let Some(wait) = resolved.wait_to_renew(seen) {
+            self.postpone(seen.key, wait).await?;
+            let kind = FailureKind::Transient;
+            return Err(RefreshError::Provider { kind, wait });
+        }
+        let endpoint = &resolved.refresh_url;
+        let pass = match self.pacing.enter(endpoint, client.key, urgency).await {
+            Ok(pass) => pass,
+            // Whoever is at it was let in before.
+            Err(_) if seen.is_under_way() => return Ok(false),
+            Err(not_now) => {
+                if urgency == Urgency::Awaited {
+                    self.postpone(seen.key, not_now.wait).await?;
+                }
+                return Err(not_now.into());
+            }
+        };
+        if self.shutdown.is_requested() && urgency == Urgency::Due {
+            return Ok(false);
+        }
+        let _open = self.instance.open_intent();
+        let claimed_at = self.deps.clock.boottime();
+        match self.claim(seen, beyond, &resolved).await? {
+            (Claim::Taken, grant) => {
+                crate::failpoint::reach("claimed", seen.key.id);
+                let terms = Terms {
+                    client: &client,
+                    resolved: &resolved,
+                    pass: &pass,
+                    lease_ends: claimed_at + self.lease(),
+                };
+                // Where the lease was lost, whoever has it now will bring the tokens.
+                self.attempt(grant, terms).await
+            }
+            (Claim::Current, _) => Ok(true),
+            (Claim::Ended, _) => Err(RefreshError::Ended),
+            (Claim::NotRefreshable, _) => Err(RefreshError::NotRefreshable),
+            (
+                Claim::NotBefore {
+                    last: FailureKind::Configuration,
+                    ..
+                },
+                grant,
+            ) => Err(RefreshError::Misconfigured {
+                error: grant.last_error,
+            }),
+            (Claim::NotBefore { at, last }, grant) => {
+                let wait = Duration::try_from(at - grant.read_at).unwrap_or_default();
+                Err(RefreshError::Provider { kind: last, wait })
+            }
+            (Claim::Busy, _) => Ok(false),
         }
     }
 
@@ -228,7 +304,7 @@ impl Vault {
             .resolve(&client, &grant.parameters, false)
             .await
         {
-            Ok(resolved) => Ok((client, resolved)),
+            Ok(resolved) => Ok((client, resolved.renewed_by(grant.strategy))),
             Err(error) if error.is_transient() => {
                 tracing::warn!(event = "client_not_resolved", error = %Chain(&error), "an OAuth client cannot be used at the moment");
                 Err(RefreshError::Provider {
@@ -302,11 +378,7 @@ impl Vault {
         let Some(intent) = seen.intent else {
             return Ok(None);
         };
-        let since = self.store.instance_silence(intent.instance).await?;
-        Ok(Some(Silence {
-            instance: intent.instance,
-            since,
-        }))
+        Ok(Some(self.store.instance_silence(intent.instance).await?))
     }
 
     /// A grant that cannot be renewed ends when its token does.
@@ -340,7 +412,7 @@ impl Vault {
                 return Ok(false);
             }
             let grant = self.readable(key).await?;
-            let is_free = grant.intent.is_none() || grant.version > beyond || !grant.is_alive();
+            let is_free = !grant.is_under_way() || grant.version > beyond || !grant.is_alive();
             if is_free || now.saturating_sub(began) >= CLAIM_EVERY {
                 return Ok(true);
             }

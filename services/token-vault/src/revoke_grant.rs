@@ -9,12 +9,13 @@ use oauth_client::{Class, Failure, RevocationEndpoint, TokenTypeHint};
 use provider_catalog::RevocableToken;
 
 use crate::error::Error;
+use crate::failpoint;
 use crate::grant::{Grant, GrantKey, State};
 use crate::keys::KeysError;
-use crate::providers::Resolved;
+use crate::providers::{Resolved, is_client_refused};
 use crate::refresh_grant::new_tokens::origin;
 use crate::secrets::{self, Credential, RefreshToken, RevocableTokens};
-use crate::store::{Attribution, Revocation};
+use crate::store::{Attribution, Revocation, RevokeOutcome};
 use crate::vault::Vault;
 
 /// What became of tokens at their provider.
@@ -24,12 +25,14 @@ pub(crate) enum Revoked {
     AtProvider,
     /// It has no endpoint for that, or cannot be asked; they are destroyed here.
     HereAlone,
-    /// It is tried again.
-    Later,
+    /// It is tried again, not before the provider wants it.
+    Later(Option<Duration>),
 }
 
 const FIRST_PAUSE: Duration = Duration::from_secs(30);
 const LONGEST_PAUSE: Duration = Duration::from_hours(1);
+/// No provider's word puts a revocation off for longer than this.
+const LONGEST_TOLD: Duration = Duration::from_hours(6);
 
 impl Vault {
     /// Ends the grant; whether the provider confirmed it.
@@ -45,6 +48,30 @@ impl Vault {
             action: "TokenVaultService/RevokeGrant",
             reason: reason.to_owned(),
         };
+        self.revoke_by(key, at_provider, false, &by).await
+    }
+
+    /// Ends a grant that nobody has confirmed in time; whoever confirms it at the last moment keeps it.
+    pub(crate) async fn revoke_unconfirmed(
+        &self,
+        key: GrantKey,
+        actor: &Actor,
+    ) -> Result<bool, Error> {
+        let by = Attribution {
+            actor: actor.clone(),
+            action: "TokenVaultService/RevokeGrant",
+            reason: "not confirmed in time".to_owned(),
+        };
+        self.revoke_by(key, true, true, &by).await
+    }
+
+    async fn revoke_by(
+        &self,
+        key: GrantKey,
+        at_provider: bool,
+        if_unconfirmed: bool,
+        by: &Attribution,
+    ) -> Result<bool, Error> {
         loop {
             let grant = self
                 .store
@@ -62,20 +89,21 @@ impl Vault {
             };
             match self
                 .store
-                .grant_revoke(key, grant.version, revocation.as_ref(), &by)
+                .grant_revoke(key, grant.version, revocation.as_ref(), if_unconfirmed, by)
                 .await?
             {
-                // It got new tokens in between.
-                Some(false) => {}
-                Some(true) => {
+                RevokeOutcome::Changed => {}
+                RevokeOutcome::Kept => return Ok(false),
+                RevokeOutcome::NotFound => return Err(Error::GrantNotFound),
+                RevokeOutcome::Revoked => {
+                    failpoint::reach("revoke_recorded", key.id);
                     self.statistics.count(key.tenant, "grants_revoked", &[]);
-                    tracing::info!(event = "grant_revoked", tenant.id = %key.tenant, grant.id = %key.id, reason, "a grant was revoked");
+                    tracing::info!(event = "grant_revoked", tenant.id = %key.tenant, grant.id = %key.id, reason = by.reason, "a grant was revoked");
                     let Some(revocation) = revocation else {
                         return Ok(false);
                     };
                     return Ok(self.revoke_at_provider(&revocation).await? == Revoked::AtProvider);
                 }
-                None => return Err(Error::GrantNotFound),
             }
         }
     }
@@ -85,7 +113,7 @@ impl Vault {
         &self,
         revocation: &Revocation,
     ) -> Result<Revoked, Error> {
-        let outcome = match self.revoke_once(revocation).await {
+        let outcome = match Box::pin(self.revoke_once(revocation)).await {
             Ok(outcome) => outcome,
             Err(error) => {
                 tracing::warn!(
@@ -95,17 +123,20 @@ impl Vault {
                     error = %Chain(&error),
                     "a provider could not be told of a revocation"
                 );
-                Revoked::Later
+                Revoked::Later(None)
             }
         };
-        if outcome == Revoked::Later && revocation.read_at < revocation.give_up_at {
+        failpoint::reach("revoke_told", revocation.grant_id);
+        if let Revoked::Later(told) = outcome
+            && !revocation.is_last
+        {
             let pause = self.backoff(revocation.attempts, FIRST_PAUSE, LONGEST_PAUSE);
-            self.store
-                .revocation_delay(revocation, revocation.read_at + pause)
-                .await?;
-            return Ok(Revoked::Later);
+            let pause = pause.max(told.unwrap_or_default().min(LONGEST_TOLD));
+            self.store.revocation_delay(revocation, pause).await?;
+            return Ok(outcome);
         }
         self.store.revocation_end(revocation).await?;
+        failpoint::reach("revoke_ended", revocation.grant_id);
         Ok(outcome)
     }
 
@@ -134,7 +165,9 @@ impl Vault {
         for (token, hint) in wanted(&resolved, &tokens) {
             match self.tell(&resolved, &token, hint).await {
                 Ok(()) => {}
-                Err(failure) if is_passing(&failure) => return Ok(Revoked::Later),
+                Err(failure) if is_passing(&failure) => {
+                    return Ok(Revoked::Later(failure.retry_after));
+                }
                 Err(failure) => {
                     tracing::warn!(
                         event = "revocation_refused",
@@ -159,16 +192,24 @@ impl Vault {
         let Some(url) = &resolved.revocation_url else {
             return Ok(());
         };
-        let endpoint = RevocationEndpoint {
-            url,
-            client: resolved.client(),
-            dialect: &resolved.dialect,
-        };
         let hint = resolved.revocation.token_type_hint.then_some(hint);
-        let call = endpoint
-            .call(token, hint, &self.deps)
-            .map_err(|_| Failure::new(Class::Configuration))?;
-        call.send(&self.providers.egress, &self.deps).await
+        let mut told = Ok(());
+        for client in resolved.clients() {
+            let endpoint = RevocationEndpoint {
+                url,
+                client,
+                dialect: &resolved.dialect,
+                habits: &resolved.revocation,
+            };
+            let call = endpoint
+                .call(token, hint, &self.deps)
+                .map_err(|_| Failure::new(Class::Configuration))?;
+            told = call.send(&self.providers.egress, &self.deps).await;
+            if !told.as_ref().is_err_and(is_client_refused) {
+                break;
+            }
+        }
+        told
     }
 
     /// The grant's tokens, sealed for the list; `None` where there is nobody who could revoke them.
@@ -204,31 +245,34 @@ impl Vault {
 
 /// The tokens that the provider wants to be told of, in its order.
 fn wanted(resolved: &Resolved, tokens: &RevocableTokens) -> Vec<(Secret<String>, TokenTypeHint)> {
-    let of = |kind: &RevocableToken| match kind {
-        RevocableToken::RefreshToken => tokens
-            .refresh_token
-            .clone()
-            .map(|token| (token, TokenTypeHint::RefreshToken)),
-        RevocableToken::AccessToken => tokens
-            .access_token
-            .clone()
-            .map(|token| (token, TokenTypeHint::AccessToken)),
+    let of = |kind: &RevocableToken| -> Vec<_> {
+        let (tokens, hint) = match kind {
+            RevocableToken::RefreshToken => (
+                tokens.refresh_token.iter().collect::<Vec<_>>(),
+                TokenTypeHint::RefreshToken,
+            ),
+            RevocableToken::AccessToken => (
+                tokens.access_token.iter().chain(&tokens.others).collect(),
+                TokenTypeHint::AccessToken,
+            ),
+        };
+        let secrets = tokens.into_iter().cloned().map(Secret::new);
+        secrets.map(|token| (token, hint)).collect()
     };
-    let named: Vec<_> = resolved.revocation.tokens.iter().filter_map(of).collect();
-    // A grant without a refresh token still has its access token.
-    let all = if named.is_empty() {
-        of(&RevocableToken::AccessToken).into_iter().collect()
+    let named: Vec<_> = resolved.revocation.tokens.iter().flat_map(of).collect();
+    // A grant without a refresh token still has its access tokens.
+    if named.is_empty() {
+        of(&RevocableToken::AccessToken)
     } else {
         named
-    };
-    all.into_iter()
-        .map(|(token, hint)| (Secret::new(token), hint))
-        .collect()
+    }
 }
 
+/// A client that is refused may be put right within the day that the tokens are kept.
 fn is_passing(failure: &Failure) -> bool {
-    matches!(
-        failure.class,
-        Class::Transient | Class::Ambiguous | Class::RateLimited { .. } | Class::ProviderBug
-    )
+    is_client_refused(failure)
+        || matches!(
+            failure.class,
+            Class::Transient | Class::Ambiguous | Class::RateLimited { .. } | Class::ProviderBug
+        )
 }

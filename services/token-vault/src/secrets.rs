@@ -1,14 +1,15 @@
 //! What is inside of sealed values.
 
 use common::Secret;
-use envelope::DataKey;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 use uuid::Uuid;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::grant::GrantKey;
-use crate::keys::{Keys, KeysError, Place};
+use crate::keys::{Keys, KeysError, Place, SealingKey};
+use crate::renewal::StandIn;
 
 /// What a grant hands out. Its kind is sealed with it, so that no token is ever handed out as something else.
 #[derive(Serialize, Deserialize, Zeroize)]
@@ -38,6 +39,26 @@ pub(crate) enum Credential {
 pub(crate) struct NamedToken {
     pub(crate) name: String,
     pub(crate) value: String,
+    /// When it ends, in seconds since 1970: it has an end of its own.
+    #[serde(default)]
+    pub(crate) expires_at: Option<i64>,
+    #[serde(default)]
+    pub(crate) scopes: Vec<String>,
+}
+
+impl NamedToken {
+    pub(crate) fn of(token: &oauth_client::NamedToken) -> Self {
+        Self {
+            name: token.name.clone(),
+            value: token.access_token.expose().clone(),
+            expires_at: token.expires_at.map(OffsetDateTime::unix_timestamp),
+            scopes: token.scopes.clone().unwrap_or_default(),
+        }
+    }
+
+    pub(crate) fn expires_at(&self) -> Option<OffsetDateTime> {
+        OffsetDateTime::from_unix_timestamp(self.expires_at?).ok()
+    }
 }
 
 /// A refresh token, with where it may be sent.
@@ -55,8 +76,28 @@ pub(crate) struct RefreshToken {
 pub(crate) struct RevocableTokens {
     pub(crate) refresh_token: Option<String>,
     pub(crate) access_token: Option<String>,
+    /// The access tokens beside that one.
+    #[serde(default)]
+    pub(crate) others: Vec<String>,
     /// The only origin that they may be sent to.
     pub(crate) revocation_origin: Option<String>,
+}
+
+impl Credential {
+    /// The tokens beside the main one.
+    pub(crate) fn others(&self) -> Vec<oauth_client::NamedToken> {
+        let Self::AccessToken { others, .. } = self else {
+            return Vec::new();
+        };
+        let named = |other: &NamedToken| oauth_client::NamedToken {
+            name: other.name.clone(),
+            access_token: Secret::new(other.value.clone()),
+            refresh_token: None,
+            expires_at: other.expires_at(),
+            scopes: Some(other.scopes.clone()).filter(|scopes| !scopes.is_empty()),
+        };
+        others.iter().map(named).collect()
+    }
 }
 
 impl RefreshToken {
@@ -78,17 +119,24 @@ impl RevocableTokens {
         refresh_token: Option<&RefreshToken>,
         credential: Option<&Credential>,
     ) -> Self {
-        let (access_token, revocation_origin) = match credential {
+        let (access_token, others, revocation_origin) = match credential {
             Some(Credential::AccessToken {
                 value,
+                others,
                 revocation_origin,
-                ..
-            }) => (Some(value.clone()), revocation_origin.clone()),
-            _ => (None, None),
+            }) => {
+                let others = others.iter().filter(|other| other.value != *value);
+                let others = others.map(|other| other.value.clone()).collect();
+                (Some(value.clone()), others, revocation_origin.clone())
+            }
+            _ => (None, Vec::new(), None),
         };
         Self {
-            refresh_token: refresh_token.map(|token| token.value.clone()),
+            refresh_token: refresh_token
+                .filter(|token| !StandIn::is_in(&token.value))
+                .map(|token| token.value.clone()),
             access_token,
+            others,
             revocation_origin,
         }
     }
@@ -136,7 +184,12 @@ fn grant_place(grant: GrantKey, column: &'static str, version: i64) -> Place {
 }
 
 /// Seals a value as JSON.
-pub(crate) fn seal<T: Serialize>(keys: &Keys, key: &DataKey, place: &Place, value: &T) -> Vec<u8> {
+pub(crate) fn seal<T: Serialize>(
+    keys: &Keys,
+    key: &SealingKey,
+    place: &Place,
+    value: &T,
+) -> Vec<u8> {
     let plaintext =
         Zeroizing::new(serde_json::to_vec(value).expect("what is sealed has only texts in it"));
     keys.seal(key, place, &plaintext)
@@ -148,8 +201,23 @@ pub(crate) async fn open<T: DeserializeOwned>(
     place: &Place,
     sealed: &[u8],
 ) -> Result<T, KeysError> {
-    let plaintext = keys.open(place, sealed).await?;
-    serde_json::from_slice(&plaintext).map_err(|_| KeysError::Content {
+    content(place, &keys.open(place, sealed).await?)
+}
+
+/// As [`open`], where the data key is in memory already; `None` where it has to be fetched.
+pub(crate) fn open_at_once<T: DeserializeOwned>(
+    keys: &Keys,
+    place: &Place,
+    sealed: &[u8],
+) -> Result<Option<T>, KeysError> {
+    let plaintext = keys.open_at_once(place, sealed)?;
+    plaintext
+        .map(|plaintext| content(place, &plaintext))
+        .transpose()
+}
+
+fn content<T: DeserializeOwned>(place: &Place, plaintext: &[u8]) -> Result<T, KeysError> {
+    serde_json::from_slice(plaintext).map_err(|_| KeysError::Content {
         table: place.table,
         column: place.column,
     })

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use common::problem::Chain;
-use time::OffsetDateTime;
 
 use crate::failpoint;
 use crate::grant::{Alternate, Answer, GrantKey, Settled};
@@ -35,14 +34,23 @@ impl SettleError {
             Self::Spool(_) => false,
         }
     }
+
+    /// Whether it can be another time. What the database refuses today (its disk broken, a table locked by an operator) it
+    /// may take tomorrow; what does not open never will.
+    fn is_passing(&self) -> bool {
+        matches!(self, Self::Store(StoreError::Database(_))) || self.is_unavailable()
+    }
 }
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Between two attempts that fail for a reason that does not pass by itself.
+const REFUSED_PAUSE: Duration = Duration::from_secs(30);
 
 impl Vault {
     /// Writes the answer to the disk, then into the database, tried again until it takes it, then off the disk.
     pub(crate) async fn settle(&self, slot: Slot, answer: Answer) -> Result<Settled, SettleError> {
+        failpoint::reach("sealed", answer.grant_id);
         let slot = match slot.write(&answer).await {
             Ok(slot) => Some(slot),
             Err(error) => {
@@ -51,19 +59,29 @@ impl Vault {
                 None
             }
         };
-        failpoint::reach("spooled");
+        failpoint::reach("spooled", answer.grant_id);
         let settled = self.settle_patiently(&answer).await?;
-        failpoint::reach("committed");
+        failpoint::reach("committed", answer.grant_id);
         if let Some(slot) = slot {
             slot.remove().await;
         }
+        failpoint::reach("removed", answer.grant_id);
         Ok(settled)
     }
 
     /// Brings home what lay in the spool when the instance started, and closes the intents that it had open.
     pub(crate) async fn recover(&self) -> Result<(), SettleError> {
         for (slot, answer) in self.spool.recover().await? {
-            let settled = self.settle_once(&answer).await?;
+            let settled = match self.settle_once(&answer).await {
+                Ok(settled) => settled,
+                Err(error) if error.is_passing() => return Err(error),
+                Err(error) => {
+                    // It stays where it is, and keeps nobody else from being served.
+                    not_stored(&answer, &error);
+                    continue;
+                }
+            };
+            failpoint::reach("recovered", answer.grant_id);
             slot.remove().await;
             tracing::info!(
                 event = "answer_recovered",
@@ -88,6 +106,7 @@ impl Vault {
                 }
             });
             if closed.await? == Some(true) {
+                failpoint::reach("intent_closed", key.id);
                 tracing::info!(
                     event = "intent_closed",
                     tenant.id = %key.tenant,
@@ -103,6 +122,10 @@ impl Vault {
         let mut pause = FIRST_PAUSE;
         loop {
             match self.settle_once(answer).await {
+                Err(error) if error.is_passing() && !error.is_unavailable() => {
+                    not_stored(answer, &error);
+                    tokio::time::sleep(REFUSED_PAUSE).await;
+                }
                 Err(error) if error.is_unavailable() => {
                     tracing::warn!(
                         event = "answer_not_stored",
@@ -135,7 +158,11 @@ impl Vault {
         match settled {
             Settled::Committed(_) | Settled::AlreadyCommitted => {}
             Settled::Superseded => self.keep_alternate(key, answer).await?,
-            Settled::TooLate => self.revoke_answer(key, answer).await?,
+            Settled::TooLate => match self.revoke_answer(key, answer).await {
+                // Nobody can read what came, so nobody can revoke it either.
+                Err(SettleError::Keys(KeysError::Shredded)) => {}
+                outcome => outcome?,
+            },
         }
         Ok(settled)
     }
@@ -162,8 +189,8 @@ impl Vault {
         let kept = self
             .store
             .grant_change("alternate_keep", key, move |grant| {
-                grant.keep_alternate(alternate.clone());
-                Change::saved(())
+                let event = grant.keep_alternate(alternate.clone());
+                Change::told((), event)
             });
         kept.await?;
         Ok(())
@@ -193,18 +220,13 @@ impl Vault {
             ),
             None => None,
         };
-        let grant = self.store.grant_get(key).await?;
-        let client = match (&answer.exchange, grant.and_then(|grant| grant.client)) {
-            (Some(exchange), _) => exchange.client(),
-            (None, client) => client,
+        let (client, parameters) = match (&answer.exchange, self.store.grant_get(key).await?) {
+            (Some(exchange), _) => (exchange.client(), exchange.parameters.clone()),
+            (None, Some(grant)) => (grant.client, grant.parameters),
+            (None, None) => return Ok(()),
         };
         let Some(client) = client else { return Ok(()) };
         let tokens = RevocableTokens::of(refresh_token.as_ref(), Some(&credential));
-        let parameters = answer
-            .exchange
-            .as_ref()
-            .map(|exchange| exchange.parameters.clone())
-            .unwrap_or_default();
         let revocation = self.revocation(key, client, parameters, &tokens).await?;
         self.store.revocation_add(&revocation).await?;
         Ok(())
@@ -226,7 +248,6 @@ impl Vault {
             &secrets::revocation_place(key.tenant, id),
             tokens,
         );
-        let now: OffsetDateTime = self.deps.now();
         Ok(Revocation {
             tenant: key.tenant,
             id,
@@ -236,8 +257,18 @@ impl Vault {
             tokens: sealed,
             key_version: data_key.version().cast_signed(),
             attempts: 0,
-            give_up_at: now + time::Duration::days(1),
-            read_at: now,
+            is_last: false,
         })
     }
+}
+
+/// Only a person can help here.
+fn not_stored(answer: &Answer, error: &SettleError) {
+    tracing::error!(
+        event = "answer_not_stored",
+        tenant.id = %answer.tenant_id,
+        grant.id = %answer.grant_id,
+        error = %Chain(error),
+        "new tokens cannot be stored; they stay in the spool"
+    );
 }

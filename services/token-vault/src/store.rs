@@ -3,28 +3,37 @@
 //! A grant changes in one way: its row is locked, changed by a function of [`Grant`](crate::grant::Grant), and written
 //! back together with the event that tells of it ([`Store::grant_change`]).
 
+mod access_chains;
 mod access_records;
 mod data_keys;
 mod grant_row;
 mod grants;
 mod instances;
+mod keks;
+mod key_jobs;
 mod lists;
 mod oauth_clients;
+mod readables;
 mod refreshes;
 mod revocations;
+mod sealed_rows;
 
 use std::collections::BTreeMap;
 
-use common::Problem;
 use common::pg::{self, Database, Json, Row};
+use common::{Problem, Reason};
 use uuid::Uuid;
 
-pub(crate) use access_records::{AccessRow, LinkRow, RecordFilter, RecordPosition};
-pub(crate) use data_keys::DataKeyRow;
+pub(crate) use access_chains::ChainRow;
+pub(crate) use access_records::{AccessRow, Flush, RecordFilter, RecordPosition};
+pub(crate) use data_keys::{DataKeyRow, TenantKeysRow};
 pub(crate) use grants::{Attribution, Change};
+pub(crate) use keks::{KekCheckRow, MacKeyRow};
+pub(crate) use key_jobs::{EVERY_TENANT, KeyJob, KeyJobKind, Superseded, WrappedKey};
 pub(crate) use lists::GrantFilter;
 pub(crate) use oauth_clients::PutOutcome;
-pub(crate) use revocations::Revocation;
+pub(crate) use revocations::{Revocation, RevokeOutcome};
+pub(crate) use sealed_rows::{SealedRow, SealedTable, SealedValue};
 
 /// The schema, with its pool.
 #[derive(Clone, Debug)]
@@ -38,6 +47,9 @@ pub(crate) enum StoreError {
     /// The database refused, or is not there.
     #[error("the database failed")]
     Database(#[from] pg::Error),
+    /// What was sealed for the tenant can never be read again, and nothing is sealed for it any more.
+    #[error("the tenant's data keys were destroyed")]
+    Shredded,
     /// A row that no code of ours writes.
     #[error("a row of {table} is impossible: {what}")]
     Impossible {
@@ -53,6 +65,7 @@ impl StoreError {
     pub(crate) fn problem(&self) -> Problem {
         match self {
             Self::Database(error) => error.problem(),
+            Self::Shredded => shredded(),
             Self::Impossible { .. } => Problem::internal(self),
         }
     }
@@ -73,10 +86,23 @@ impl Store {
         Ok(self.db.ping().await?)
     }
 
+    /// The database's time.
+    pub(crate) async fn server_time(&self) -> Result<time::OffsetDateTime, StoreError> {
+        Ok(self.db.server_time().await?)
+    }
+
     /// The pool, for what `common` does on it.
     pub(crate) fn database(&self) -> &Database {
         &self.db
     }
+}
+
+/// What is told of a tenant whose data keys were destroyed.
+pub(crate) fn shredded() -> Problem {
+    Problem::failed_precondition(
+        Reason::GrantRevoked,
+        "the tenant's data keys were destroyed: nothing of it can be read or sealed any more",
+    )
 }
 
 /// A column's value.

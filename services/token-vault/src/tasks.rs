@@ -1,5 +1,7 @@
 //! Background loops: each one step that may be repeated, and a loop around it. Any number of vaults may run them at once.
 
+mod access_retention;
+mod key_jobs;
 mod reaper;
 mod revoker;
 mod sweeper;
@@ -8,6 +10,8 @@ use std::time::Duration;
 
 use common::lifecycle::Shutdown;
 
+pub(crate) use access_retention::drop_old_records;
+pub(crate) use key_jobs::work_on_keys;
 pub(crate) use reaper::reap;
 pub(crate) use revoker::revoke;
 pub(crate) use sweeper::Sweeper;

@@ -9,6 +9,7 @@ use common::pg::statistics::Statistics;
 use crate::instance::Instance;
 use crate::keys::Keys;
 use crate::providers::Providers;
+use crate::refresh_grant::{Pacing, RefreshMetrics};
 use crate::spool::Spool;
 use crate::store::Store;
 
@@ -24,6 +25,8 @@ pub(crate) struct Vault {
     pub(crate) tasks: Tasks,
     pub(crate) shutdown: Shutdown,
     pub(crate) statistics: Statistics,
+    pub(crate) pacing: Pacing,
+    pub(crate) refresh_metrics: RefreshMetrics,
     pub(crate) provider_timeout: Duration,
 }
 

@@ -4,7 +4,6 @@ use common::Problem;
 use common::identity::Caller;
 use common::validate::Fields;
 use contracts::vault::v1 as pb;
-use futures::future::join_all;
 use tonic::{Response, Status};
 use uuid::Uuid;
 
@@ -70,8 +69,9 @@ impl VaultApi {
         fields.finish()?;
         let tenant = tenant.ok_or_else(|| Problem::not_found("tenant"))?;
         let recipient = Recipient::of(caller);
-        let each = ids.into_iter().map(|id| {
-            let asked = Request {
+        let asked: Vec<_> = ids
+            .iter()
+            .map(|&id| Request {
                 grant: GrantKey { tenant, id },
                 min_validity,
                 purpose: request.purpose.clone(),
@@ -79,11 +79,15 @@ impl VaultApi {
                 recipient: recipient.clone(),
                 action: "BatchGetCredentials",
                 deadline: caller.deadline,
-            };
-            async move { result(id, self.handout.get(asked).await.map_err(Problem::from)) }
-        });
+            })
+            .collect();
+        let outcomes = self.handout.get_all(&asked).await;
+        let results = ids
+            .into_iter()
+            .zip(outcomes)
+            .map(|(id, outcome)| result(id, outcome.map_err(Problem::from)));
         Ok(Response::new(pb::BatchGetCredentialsResponse {
-            results: join_all(each).await,
+            results: results.collect(),
         }))
     }
 }

@@ -22,22 +22,6 @@ impl VaultApi {
         caller: &Caller,
         request: pb::ExchangeAuthorizationRequest,
     ) -> Result<Response<pb::ExchangeAuthorizationResponse>, Status> {
-        if matches!(
-            request.authorization,
-            Some(pb::exchange_authorization_request::Authorization::DeviceCode(_))
-        ) {
-            return Err(common::rpc::unimplemented(
-                "TokenVaultService/ExchangeAuthorization with a device_code",
-            ));
-        }
-        if matches!(
-            request.authorization,
-            Some(pb::exchange_authorization_request::Authorization::JwtBearer(_))
-        ) {
-            return Err(common::rpc::unimplemented(
-                "TokenVaultService/ExchangeAuthorization with a jwt_bearer",
-            ));
-        }
         let exchange = decode_exchange(caller, request)?;
         let grant = self
             .vault
@@ -55,9 +39,7 @@ impl VaultApi {
         request: pb::PutCredentialRequest,
     ) -> Result<Response<pb::PutCredentialResponse>, Status> {
         let put = decode_put(caller, request)?;
-        let grant = self
-            .vault
-            .put_credential(put)
+        let grant = Box::pin(self.vault.put_credential(put))
             .await
             .map_err(Problem::from)?;
         Ok(Response::new(pb::PutCredentialResponse {
@@ -102,7 +84,25 @@ fn decode_exchange(
         Some(Asked::ClientCredentials(asked)) => Some(Authorization::ClientCredentials {
             scopes: asked.scopes,
         }),
-        Some(Asked::DeviceCode(_) | Asked::JwtBearer(_)) | None => None,
+        Some(Asked::DeviceCode(asked)) => {
+            fields.require("device_code.device_code", &asked.device_code);
+            fields.at_most(
+                "device_code.device_code",
+                &asked.device_code,
+                LONGEST_SECRET,
+            );
+            Some(Authorization::DeviceCode {
+                device_code: Secret::new(asked.device_code),
+            })
+        }
+        Some(Asked::JwtBearer(asked)) => {
+            fields.at_most("jwt_bearer.subject", &asked.subject, LONGEST_TEXT);
+            Some(Authorization::JwtBearer {
+                subject: asked.subject,
+                scopes: asked.scopes,
+            })
+        }
+        None => None,
     };
     fields.check(authorization.is_some(), "authorization", "is required");
     fields.finish()?;

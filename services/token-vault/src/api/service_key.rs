@@ -44,10 +44,8 @@ impl ServiceKeyService for ServiceKeyApi {
         fields.finish()?;
         let tenant = tenant.ok_or_else(|| Problem::not_found("tenant"))?;
         let service = service_of(&caller.identity)?;
-        let data_key = match request.key_version {
-            0 => self.vault.keys.newest(tenant).await,
-            version => self.vault.keys.version(tenant, version).await,
-        };
+        let version = Some(request.key_version).filter(|version| *version > 0);
+        let data_key = self.vault.keys.hand_out(tenant, version).await;
         let data_key = data_key.map_err(|error| match error {
             KeysError::Missing(_) => Problem::not_found("key version"),
             error => Error::Keys(error).into(),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use common::TenantKey;
+use provider_catalog::ReauthorizationCause;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -42,6 +43,8 @@ pub(crate) struct Answer {
     pub(crate) expires_at: Option<OffsetDateTime>,
     #[serde(with = "time::serde::rfc3339::option")]
     pub(crate) refresh_token_expires_at: Option<OffsetDateTime>,
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    pub(crate) consent_ends_at: Option<OffsetDateTime>,
     #[serde(with = "time::serde::rfc3339::option")]
     pub(crate) next_refresh_at: Option<OffsetDateTime>,
     pub(crate) raw_json: String,
@@ -53,8 +56,8 @@ pub(crate) struct ExchangeFacts {
     /// Tells a repetition of the call from another one.
     #[serde(with = "base64_bytes")]
     pub(crate) hash: Vec<u8>,
-    /// Whether the tokens can be renewed without a refresh token.
-    pub(crate) by_client: bool,
+    /// How the tokens are renewed, by its word.
+    pub(crate) strategy: String,
     pub(crate) client_tenant_id: Uuid,
     pub(crate) client_id: Uuid,
     pub(crate) parameters: BTreeMap<String, String>,
@@ -138,16 +141,33 @@ impl Grant {
         Settled::Committed(self.tell(kind))
     }
 
-    /// Keeps the refresh token of an answer that was superseded.
-    pub(crate) fn keep_alternate(&mut self, alternate: Alternate) {
-        if self.is_alive()
-            && self
-                .alternate
-                .as_ref()
-                .is_none_or(|kept| kept.version <= alternate.version)
-        {
-            self.alternate = Some(alternate);
+    /// Keeps the refresh token of an answer that was superseded. Where the provider has refused the newer one, the grant
+    /// has another chance.
+    pub(crate) fn keep_alternate(&mut self, alternate: Alternate) -> Option<EventKind> {
+        let is_refused = self.state == State::ReauthorizationRequired
+            && matches!(
+                self.cause,
+                Some(
+                    ReauthorizationCause::Revoked
+                        | ReauthorizationCause::Expired
+                        | ReauthorizationCause::LostRotation
+                )
+            );
+        let is_newest = self
+            .alternate
+            .as_ref()
+            .is_none_or(|kept| kept.version <= alternate.version);
+        if !is_newest || !(self.is_alive() || is_refused) {
+            return None;
         }
+        self.alternate = Some(alternate);
+        if !is_refused {
+            return None;
+        }
+        self.state = State::RefreshFailing;
+        self.cause = None;
+        self.next_refresh_at = Some(self.read_at);
+        Some(self.tell(EventKind::RefreshFailing))
     }
 
     fn event_of(&self, answer: &Answer) -> EventKind {
@@ -159,7 +179,7 @@ impl Grant {
             EventKind::Created
         } else if was_failing || self.consecutive_failures > 0 {
             EventKind::Recovered
-        } else if self.scopes == answer.scopes {
+        } else if is_same_set(&self.scopes, &answer.scopes) {
             EventKind::Refreshed
         } else {
             EventKind::ScopesChanged
@@ -186,7 +206,9 @@ impl Grant {
         self.issued_at = Some(answer.issued_at);
         self.refreshed_at = Some(answer.issued_at);
         self.expires_at = answer.expires_at;
+        self.remind_at = self.next_reminder(answer.refresh_token_expires_at);
         self.refresh_token_expires_at = answer.refresh_token_expires_at;
+        self.consent_ends_at = answer.consent_ends_at;
         self.next_refresh_at = answer.next_refresh_at;
         self.raw_json.clone_from(&answer.raw_json);
     }
@@ -196,13 +218,14 @@ impl Grant {
             self.confirm_until = Some(self.read_at + TIME_TO_CONFIRM);
         }
         self.kind = Kind::OAuth2;
-        self.strategy = match (exchange.by_client, &self.refresh_token) {
-            (true, _) => Strategy::ClientCredentials,
-            (false, Some(_)) => Strategy::RefreshToken,
-            (false, None) => Strategy::None,
-        };
+        self.strategy = Strategy::from_word(&exchange.strategy).unwrap_or(Strategy::None);
         self.exchange_hash = Some(exchange.hash.clone());
         self.parameters.clone_from(&exchange.parameters);
         self.client = exchange.client().or(self.client);
     }
+}
+
+/// Providers name scopes in any order.
+fn is_same_set(a: &[String], b: &[String]) -> bool {
+    a.iter().all(|scope| b.contains(scope)) && b.iter().all(|scope| a.contains(scope))
 }

@@ -24,6 +24,8 @@ pub(crate) struct Silence {
     pub(crate) instance: Uuid,
     /// `None`: it was never heard.
     pub(crate) since: Option<Duration>,
+    /// For how long it could have been heard, and its answer have been taken: the database was up.
+    pub(crate) audible: Duration,
 }
 
 /// What became of the wish for new tokens.
@@ -54,6 +56,13 @@ const LONG_SILENCE: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_mins(1);
 /// And this long while the access token is still valid, so that nobody has to wait.
 const LONG_PATIENCE: Duration = Duration::from_mins(10);
+
+impl Intent {
+    /// Its instance has come back, and knows nothing of an answer.
+    fn is_abandoned(&self) -> bool {
+        self.instance.is_nil()
+    }
+}
 
 impl Grant {
     /// Takes the lease, if the tokens after `beyond` are still missing and nobody else is about to bring them.
@@ -125,12 +134,29 @@ impl Grant {
         }
     }
 
+    /// The intent stays open, and is nobody's: whoever comes next takes it over.
+    pub(super) fn abandon(&mut self, intent: Intent) {
+        self.lease_until = Some(self.read_at);
+        self.intent = Some(Intent {
+            instance: Uuid::nil(),
+            ..intent
+        });
+    }
+
+    /// Whether somebody is about to bring new tokens, as far as anybody knows.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.intent.is_some_and(|intent| !intent.is_abandoned())
+    }
+
     fn may_take_over(
         &self,
         intent: &Intent,
         rules: &RefreshRules,
         silence: Option<Silence>,
     ) -> bool {
+        if intent.is_abandoned() {
+            return true;
+        }
         let last_heard = match silence.filter(|silence| silence.instance == intent.instance) {
             Some(Silence {
                 since: Some(since), ..
@@ -143,6 +169,8 @@ impl Grant {
         // An instance that lives and has let its lease run out is as good as silent since then: its request has ended.
         let quiet_for = (self.read_at - last_heard).max(self.read_at - lease_until);
         let quiet_for = Duration::try_from(quiet_for).unwrap_or_default();
+        // Whoever waited for the database to come back has its answer in hand, and is to be first.
+        let quiet_for = silence.map_or(quiet_for, |silence| quiet_for.min(silence.audible));
         let Some(sent_at) = intent.sent_at else {
             // Before it sends, its holder will find that the fence is not its own.
             return quiet_for >= LONG_SILENCE || lease_until <= self.read_at;

@@ -15,7 +15,12 @@ pub(crate) struct Failure {
     pub(crate) error: String,
     /// No other request before this long.
     pub(crate) wait: Duration,
+    /// Whether it is the client's alone: then it is the client that waits, and the grant is as good as before.
+    pub(crate) is_clients: bool,
 }
+
+/// Why an exchange failed of which nobody knows what came of it.
+pub(crate) const ANSWER_LOST: &str = "the answer was lost";
 
 /// Whether a failure was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,11 +38,50 @@ pub(crate) enum Verdict {
     Ended(EventKind),
     /// There are newer tokens than the ones that were refused: a race that was lost, not a dead grant.
     Newer,
+    /// A late answer has brought another refresh token meanwhile.
+    TryAlternate,
     /// Somebody else has the lease now.
     NotMine,
 }
 
+/// What the provider refused for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    /// The lease under which it was asked.
+    pub(crate) fence: i64,
+    /// The version of the token that was sent.
+    pub(crate) version: i64,
+    /// The alternate that was sent too.
+    pub(crate) alternate: Option<i64>,
+    /// Whether the provider rotates.
+    pub(crate) rotates: bool,
+    /// As the provider puts it.
+    pub(crate) cause: ReauthorizationCause,
+}
+
+impl Failure {
+    /// The provider refuses the client.
+    pub(crate) fn of_client(error: &str, wait: Duration) -> Self {
+        Self {
+            kind: FailureKind::Configuration,
+            error: error.to_owned(),
+            wait,
+            is_clients: true,
+        }
+    }
+}
+
 impl Grant {
+    /// Lets go of a lease under which nothing is under way; whether it was there to let go of.
+    pub(crate) fn give_up_lease(&mut self, fence: i64) -> bool {
+        let is_mine = self.fence == fence && self.intent.is_some();
+        if is_mine {
+            self.let_go();
+            self.next_refresh_at = Some(self.read_at);
+        }
+        is_mine
+    }
+
     /// Writes a failure down and lets go of the lease.
     pub(crate) fn fail(&mut self, fence: i64, failure: &Failure) -> Recorded {
         if self.fence != fence || self.intent.is_none() {
@@ -46,14 +90,17 @@ impl Grant {
         let retry_at = self.read_at + failure.wait;
         self.let_go();
         self.next_refresh_at = Some(retry_at);
-        if failure.kind == FailureKind::Configuration {
-            // The client is at fault, and the grant is as good as before.
+        if failure.is_clients {
             return Recorded::Written(None);
         }
-        self.consecutive_failures += 1;
         self.last_failure = Some(failure.kind);
         self.last_error.clone_from(&failure.error);
         self.retry_at = Some(retry_at);
+        if failure.kind == FailureKind::Configuration {
+            // Nothing is said of the grant; it is only not tried again at once.
+            return Recorded::Written(None);
+        }
+        self.consecutive_failures += 1;
         self.answer_lost |= matches!(
             failure.kind,
             FailureKind::Ambiguous | FailureKind::ProviderBug
@@ -81,12 +128,16 @@ impl Grant {
         self.let_go();
         match (intent.kind, intent.sent_at) {
             (IntentKind::Refresh, sent_at) => {
-                self.answer_lost |= sent_at.is_some();
                 self.next_refresh_at = Some(self.read_at);
+                if sent_at.is_some() {
+                    self.answer_lost = true;
+                    // What has to be sent again before a window closes does not wait behind what is merely due.
+                    self.abandon(intent);
+                }
             }
             // The code may be used up, and it is not sent twice.
-            (IntentKind::Exchange, _) if !self.is_visible() => {
-                self.exchange_failed("the answer was lost");
+            (IntentKind::Exchange, Some(_)) if !self.is_visible() => {
+                self.exchange_failed(ANSWER_LOST);
             }
             (IntentKind::Exchange, _) => {}
         }
@@ -100,24 +151,23 @@ impl Grant {
     }
 
     /// Ends the grant, if what was refused is the newest there is.
-    pub(crate) fn refuse(
-        &mut self,
-        fence: i64,
-        version: i64,
-        rotates: bool,
-        cause: ReauthorizationCause,
-        error: &str,
-    ) -> Verdict {
-        if self.version != version || !self.is_alive() {
+    pub(crate) fn refuse(&mut self, refused: &Refused, error: &str) -> Verdict {
+        if self.version != refused.version || !self.is_alive() {
             return Verdict::Newer;
         }
-        if self.fence != fence || self.intent.is_none() {
+        if self.fence != refused.fence || self.intent.is_none() {
             return Verdict::NotMine;
         }
         self.let_go();
+        if self.alternate.as_ref().map(|kept| kept.version) != refused.alternate {
+            self.next_refresh_at = Some(self.read_at);
+            return Verdict::TryAlternate;
+        }
+        self.alternate = None;
+        self.previous = None;
         self.consecutive_failures += 1;
         error.clone_into(&mut self.last_error);
-        Verdict::Ended(self.require_reauthorization(self.likely_cause(rotates, cause)))
+        Verdict::Ended(self.require_reauthorization(self.likely_cause(refused)))
     }
 
     /// Ends a grant that has run out and cannot be renewed.
@@ -138,19 +188,26 @@ impl Grant {
         self.cause = Some(cause);
         self.next_refresh_at = None;
         self.retry_at = None;
+        self.remind_at = None;
         self.tell(EventKind::ReauthorizationRequired)
     }
 
-    /// A refusal that follows a lost answer was very likely earned by that answer.
-    fn likely_cause(&self, rotates: bool, cause: ReauthorizationCause) -> ReauthorizationCause {
+    /// A refusal that follows a lost answer was very likely earned by that answer, and one that follows the end of the
+    /// refresh token by that.
+    fn likely_cause(&self, refused: &Refused) -> ReauthorizationCause {
         let is_vague = matches!(
-            cause,
+            refused.cause,
             ReauthorizationCause::Revoked | ReauthorizationCause::Expired
         );
-        if self.answer_lost && rotates && is_vague {
-            ReauthorizationCause::LostRotation
-        } else {
-            cause
+        let is_over = self
+            .refresh_token_expires_at
+            .is_some_and(|end| end <= self.read_at);
+        match refused.cause {
+            _ if is_vague && self.answer_lost && refused.rotates => {
+                ReauthorizationCause::LostRotation
+            }
+            _ if is_vague && is_over => ReauthorizationCause::Expired,
+            cause => cause,
         }
     }
 }

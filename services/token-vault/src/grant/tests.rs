@@ -78,6 +78,7 @@ fn answer(grant: &Grant) -> Answer {
         issued_at: NOW,
         expires_at: Some(NOW + MINUTE * 60),
         refresh_token_expires_at: None,
+        consent_ends_at: None,
         next_refresh_at: Some(NOW + MINUTE * 55),
         raw_json: "{}".to_owned(),
     }
@@ -88,6 +89,17 @@ fn failure(kind: FailureKind) -> Failure {
         kind,
         error: "e".to_owned(),
         wait: MINUTE,
+        is_clients: false,
+    }
+}
+
+fn refused(fence: i64, version: i64, cause: ReauthorizationCause) -> Refused {
+    Refused {
+        fence,
+        version,
+        alternate: None,
+        rotates: true,
+        cause,
     }
 }
 
@@ -103,6 +115,7 @@ fn may_take(grant: &Grant, after: Duration, heard: Duration, rules: &RefreshRule
         Some(Silence {
             instance,
             since: Some(after.saturating_sub(heard)),
+            audible: MINUTE * 60,
         }),
     ) == Claim::Taken
 }
@@ -205,10 +218,7 @@ fn an_answer_overrides_a_verdict() {
     grant.answer_lost = true;
     let fence = grant.fence;
     let verdict = grant.refuse(
-        fence,
-        1,
-        true,
-        ReauthorizationCause::Revoked,
+        &refused(fence, 1, ReauthorizationCause::Revoked),
         "invalid_grant",
     );
     assert_eq!(verdict, Verdict::Ended(EventKind::ReauthorizationRequired));
@@ -233,11 +243,58 @@ fn an_answer_that_was_superseded_is_kept_and_tried() {
         Settled::Committed(EventKind::Refreshed)
     );
     assert_eq!(grant.settle(&late), Settled::Superseded);
-    grant.keep_alternate(Alternate {
-        sealed: vec![7],
-        version: 2,
-    });
+    assert_eq!(grant.keep_alternate(alternate(2)), None);
     assert_eq!(grant.alternate.as_ref().map(|kept| kept.version), Some(2));
+    grant.keep_alternate(alternate(1));
+    assert_eq!(grant.alternate.as_ref().map(|kept| kept.version), Some(2));
+}
+
+fn alternate(version: i64) -> Alternate {
+    Alternate {
+        sealed: vec![7],
+        version,
+    }
+}
+
+#[test]
+fn an_alternate_that_comes_while_the_other_is_refused_is_tried_before_the_grant_ends() {
+    let mut grant = sent();
+    grant.keep_alternate(alternate(1));
+    let without = refused(grant.fence, 1, ReauthorizationCause::Revoked);
+    assert_eq!(grant.refuse(&without, "e"), Verdict::TryAlternate);
+    assert!(grant.is_alive() && grant.intent.is_none());
+    assert_eq!(grant.claim(claimant(), 1, &strict(), None), Claim::Taken);
+    let with = Refused {
+        fence: grant.fence,
+        alternate: Some(1),
+        ..without
+    };
+    assert_eq!(
+        grant.refuse(&with, "e"),
+        Verdict::Ended(EventKind::ReauthorizationRequired)
+    );
+    assert_eq!(grant.alternate, None, "it was tried once");
+}
+
+#[test]
+fn an_alternate_that_comes_after_the_verdict_is_another_chance() {
+    let mut grant = sent();
+    let fence = grant.fence;
+    grant.refuse(&refused(fence, 1, ReauthorizationCause::Revoked), "e");
+    assert!(!grant.is_alive());
+    assert_eq!(
+        grant.keep_alternate(alternate(1)),
+        Some(EventKind::RefreshFailing)
+    );
+    assert_eq!(grant.claim(claimant(), 1, &strict(), None), Claim::Taken);
+
+    let mut disabled = sent();
+    disabled.refuse(
+        &refused(fence, 1, ReauthorizationCause::AccountDisabled),
+        "e",
+    );
+    assert_eq!(disabled.keep_alternate(alternate(1)), None);
+    assert!(!disabled.is_alive(), "no token helps there");
 }
 
 #[test]
@@ -264,11 +321,11 @@ fn failures_and_refusals_are_written_by_the_holder_alone() {
         Recorded::NotMine
     );
     assert_eq!(
-        grant.refuse(0, 1, true, ReauthorizationCause::Revoked, "e"),
+        grant.refuse(&refused(0, 1, ReauthorizationCause::Revoked), "e"),
         Verdict::NotMine
     );
     assert_eq!(
-        grant.refuse(1, 0, true, ReauthorizationCause::Revoked, "e"),
+        grant.refuse(&refused(1, 0, ReauthorizationCause::Revoked), "e"),
         Verdict::Newer
     );
     assert_eq!(grant.state, State::Active);
@@ -301,7 +358,7 @@ fn a_passing_failure_makes_everybody_wait() {
 fn a_refused_client_leaves_the_grant_as_it_was() {
     let mut grant = sent();
     assert_eq!(
-        grant.fail(1, &failure(FailureKind::Configuration)),
+        grant.fail(1, &Failure::of_client("e", MINUTE)),
         Recorded::Written(None)
     );
     assert_eq!(
@@ -313,14 +370,117 @@ fn a_refused_client_leaves_the_grant_as_it_was() {
 }
 
 #[test]
+fn a_request_that_does_not_please_is_not_repeated_at_once_and_says_nothing_of_the_grant() {
+    let mut grant = sent();
+    grant.fail(1, &failure(FailureKind::Configuration));
+    assert_eq!(
+        (grant.state, grant.consecutive_failures, grant.revision),
+        (State::Active, 0, 1)
+    );
+    let wait = Claim::NotBefore {
+        at: NOW + MINUTE,
+        last: FailureKind::Configuration,
+    };
+    assert_eq!(grant.claim(claimant(), 1, &strict(), None), wait);
+}
+
+#[test]
+fn a_lease_under_which_nothing_was_sent_is_given_back_by_its_holder_alone() {
+    let mut grant = sent();
+    assert!(!grant.give_up_lease(0));
+    assert!(grant.give_up_lease(1));
+    assert!(grant.intent.is_none() && !grant.answer_lost);
+    assert!(!grant.give_up_lease(1));
+    assert_eq!(grant.claim(claimant(), 1, &strict(), None), Claim::Taken);
+}
+
+#[test]
+fn scopes_in_another_order_are_the_same() {
+    let mut grant = sent();
+    grant.scopes = vec!["a".to_owned(), "b".to_owned()];
+    let mut same = answer(&grant);
+    same.scopes = vec!["b".to_owned(), "a".to_owned()];
+    assert_eq!(
+        grant.clone().settle(&same),
+        Settled::Committed(EventKind::Refreshed)
+    );
+    same.scopes.pop();
+    assert_eq!(
+        grant.settle(&same),
+        Settled::Committed(EventKind::ScopesChanged)
+    );
+}
+
+#[test]
+fn a_refusal_after_the_refresh_tokens_end_is_its_end() {
+    let mut grant = sent();
+    grant.refresh_token_expires_at = Some(NOW);
+    grant.refuse(&refused(1, 1, ReauthorizationCause::Revoked), "e");
+    assert_eq!(grant.cause, Some(ReauthorizationCause::Expired));
+}
+
+#[test]
+fn an_end_that_nothing_moves_is_told_of_three_times() {
+    let day = Duration::from_hours(24);
+    let end = NOW + day * 365;
+    let mut grant = sent();
+    let mut with_end = answer(&grant);
+    with_end.refresh_token_expires_at = Some(end);
+    grant.settle(&with_end);
+    let mut told = Vec::new();
+    for left in (0..365_u32).rev() {
+        grant.read_at = end - day * left + MINUTE;
+        if let Some(event) = grant.remind() {
+            assert_eq!(event, EventKind::ReauthorizationDue);
+            told.push(left);
+        }
+        // Each refresh says the same end, give or take a second.
+        let next = Answer {
+            read_version: grant.version,
+            refresh_token_expires_at: Some(end + Duration::from_secs(u64::from(left % 3))),
+            ..with_end.clone()
+        };
+        grant.settle(&next);
+        assert_eq!(grant.remind(), None);
+    }
+    assert_eq!(told, [30, 7, 1]);
+}
+
+#[test]
+fn an_end_that_each_refresh_moves_is_not_told_of() {
+    let day = Duration::from_hours(24);
+    let mut grant = sent();
+    for passed in 0..400 {
+        grant.read_at = NOW + day * passed * 30;
+        assert_eq!(grant.remind(), None, "the keep-alive comes at half of it");
+        let next = Answer {
+            read_version: grant.version,
+            refresh_token_expires_at: Some(grant.read_at + day * 60),
+            ..answer(&grant)
+        };
+        grant.settle(&next);
+    }
+    grant.read_at += day * 53;
+    assert_eq!(
+        grant.remind(),
+        Some(EventKind::ReauthorizationDue),
+        "refreshes have failed for long"
+    );
+}
+
+#[test]
 fn a_clear_cause_is_not_blamed_on_a_lost_answer() {
     let mut grant = sent();
     grant.answer_lost = true;
-    grant.refuse(1, 1, true, ReauthorizationCause::AccountDisabled, "e");
+    grant.refuse(&refused(1, 1, ReauthorizationCause::AccountDisabled), "e");
     assert_eq!(grant.cause, Some(ReauthorizationCause::AccountDisabled));
     let mut keeps = sent();
     keeps.answer_lost = true;
-    keeps.refuse(1, 1, false, ReauthorizationCause::Revoked, "e");
+    let keeping = Refused {
+        rotates: false,
+        ..refused(1, 1, ReauthorizationCause::Revoked)
+    };
+    keeps.refuse(&keeping, "e");
     assert_eq!(
         keeps.cause,
         Some(ReauthorizationCause::Revoked),
@@ -335,36 +495,12 @@ fn an_instance_that_comes_back_closes_what_it_left() {
     assert!(!unsent.answer_lost);
     let mut lost = sent();
     lost.close_lost_intent();
-    assert!(lost.answer_lost);
+    assert!(lost.answer_lost && !lost.is_under_way());
     assert_eq!(
         lost.claim(claimant(), 1, &strict(), None),
         Claim::Taken,
         "nobody has to wait for it any more"
     );
-}
-
-#[test]
-fn validity_is_judged_by_what_is_due_and_what_is_demanded() {
-    let mut grant = grant();
-    let mut with = |left: i64, due_in: i64, demand: Option<u64>| {
-        grant.expires_at = Some(NOW + time::Duration::seconds(left));
-        grant.next_refresh_at = Some(NOW + time::Duration::seconds(due_in));
-        grant.validity(demand.map(Duration::from_secs))
-    };
-    assert_eq!(with(301, 1, None), Validity::Good);
-    assert_eq!(with(300, 0, None), Validity::Expiring);
-    assert_eq!(with(1, -299, None), Validity::Expiring);
-    assert_eq!(with(0, -300, None), Validity::Short);
-    assert_eq!(
-        with(1, 60, None),
-        Validity::Good,
-        "the last attempt failed, and the next is not due"
-    );
-    assert_eq!(with(600, 60, Some(600)), Validity::Short);
-    assert_eq!(with(601, 60, Some(600)), Validity::Good);
-    grant.expires_at = None;
-    grant.next_refresh_at = None;
-    assert_eq!(grant.validity(Some(MINUTE)), Validity::Good);
 }
 
 #[test]

@@ -1,38 +1,93 @@
-//! Who was handed what.
+//! Who was handed what: appended by the flush, listed by the page.
 
 use common::TenantKey;
-use common::pg::{Row, Scope, ToSql, Tx};
+use common::pg::{Row, Scope, ToSql};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{Store, StoreError, get};
+use crate::access_records::{Day, Mac, Record};
 
-const RECORDS_APPEND: &str = "-- {schema}.access_records_append
-INSERT INTO {schema}.access_records
-    (bucket, chain_id, sequence, occurred_at, tenant_id, grant_id, resource, caller, user_id, action, purpose, trace_id)
-SELECT $1, $2, record.*
-FROM unnest($3::bigint[], $4::timestamptz[], $5::uuid[], $6::uuid[], $7::text[], $8::text[], $9::text[], $10::text[],
-    $11::text[], $12::text[]) AS record";
+/// A flush lies in one bucket, the log bucket of the vault that writes it, and in one day.
+macro_rules! records_insert {
+    () => {
+        "INSERT INTO {schema}.access_records
+    (bucket, slot, chain_id, sequence, occurred_at, tenant_id, grant_id, resource, caller, user_id, action, purpose, trace_id, mac)
+SELECT $1, $2, $3, $4::bigint + place, $5, tenant_id, grant_id, resource, caller, user_id, action, purpose, trace_id, mac
+FROM unnest($6::uuid[], $7::uuid[], $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::bytea[])
+    WITH ORDINALITY AS record (tenant_id, grant_id, resource, caller, user_id, action, purpose, trace_id, mac, place)"
+    };
+}
 
-const LINK_APPEND: &str = "-- {schema}.access_link_append
-INSERT INTO {schema}.access_links (bucket, chain_id, sequence, records, kek_id, mac, occurred_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7)";
+const RECORDS_APPEND: &str = concat!("-- {schema}.access_records_append\n", records_insert!());
 
-const RECORDS_LIST: &str = "-- {schema}.access_records_list
-SELECT chain_id, sequence, occurred_at, tenant_id, grant_id, resource, caller, user_id, action, purpose, trace_id
+/// The first flush of a chain.
+const CHAIN_BEGIN: &str = concat!(
+    "-- {schema}.access_chain_begin
+WITH chain AS (
+    INSERT INTO {schema}.access_chains (bucket, chain_id, kek_id, started_at)
+    VALUES ($1, $3, $15, $5)
+)
+",
+    records_insert!()
+);
+
+macro_rules! record_columns {
+    () => {
+        "chain_id, sequence, occurred_at, tenant_id, grant_id, resource, caller, user_id, action, purpose, trace_id"
+    };
+}
+
+pub(super) const RECORDS_LIST: &str = concat!(
+    "-- {schema}.access_records_list
+SELECT ",
+    record_columns!(),
+    "
 FROM {schema}.access_records
-WHERE tenant_id = $1
-  AND ($2::uuid IS NULL OR grant_id = $2)
+WHERE slot = ANY($1::smallint[])
+  AND tenant_id = $2
   AND ($3::text = '' OR caller = $3)
-  AND ($4::timestamptz IS NULL OR occurred_at > $4)
-  AND ($5::timestamptz IS NULL OR occurred_at < $5)
-  AND ($6::timestamptz IS NULL OR (occurred_at, chain_id, sequence) < ($6, $7, $8))
+  AND occurred_at > $4
+  AND occurred_at < $5
+  AND (occurred_at, chain_id, sequence) < ($6, $7, $8)
 ORDER BY occurred_at DESC, chain_id DESC, sequence DESC
-LIMIT $9";
+LIMIT $9"
+);
+
+pub(super) const RECORDS_LIST_OF_GRANT: &str = concat!(
+    "-- {schema}.access_records_list_of_grant
+SELECT ",
+    record_columns!(),
+    "
+FROM {schema}.access_records
+WHERE slot = ANY($1::smallint[])
+  AND tenant_id = $2
+  AND ($3::text = '' OR caller = $3)
+  AND occurred_at > $4
+  AND occurred_at < $5
+  AND (occurred_at, chain_id, sequence) < ($6, $7, $8)
+  AND grant_id = $10
+ORDER BY occurred_at DESC, chain_id DESC, sequence DESC
+LIMIT $9"
+);
+
+/// What a flush adds to its chain.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flush<'a> {
+    pub(crate) chain_id: Uuid,
+    /// Where the chain is new: under which key-encryption key it is authenticated.
+    pub(crate) begins_under: Option<&'a str>,
+    /// Of the record before the first one.
+    pub(crate) behind: i64,
+    pub(crate) occurred_at: OffsetDateTime,
+    pub(crate) records: &'a [Record<'a>],
+    pub(crate) macs: &'a [Mac],
+}
 
 /// A record in its chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AccessRow {
+    pub(crate) chain_id: Uuid,
     pub(crate) sequence: i64,
     pub(crate) occurred_at: OffsetDateTime,
     pub(crate) tenant_id: Uuid,
@@ -43,17 +98,6 @@ pub(crate) struct AccessRow {
     pub(crate) action: String,
     pub(crate) purpose: String,
     pub(crate) trace_id: String,
-}
-
-/// What a flush adds to its chain.
-#[derive(Clone, Debug)]
-pub(crate) struct LinkRow {
-    pub(crate) chain_id: Uuid,
-    /// Of its last record.
-    pub(crate) sequence: i64,
-    pub(crate) kek_id: String,
-    pub(crate) mac: Vec<u8>,
-    pub(crate) occurred_at: OffsetDateTime,
 }
 
 /// Where a page ended.
@@ -69,98 +113,89 @@ pub(crate) struct RecordPosition {
 pub(crate) struct RecordFilter {
     pub(crate) tenant: TenantKey,
     pub(crate) grant_id: Option<Uuid>,
+    /// Empty for every caller.
     pub(crate) caller: String,
-    pub(crate) after: Option<OffsetDateTime>,
-    pub(crate) before: Option<OffsetDateTime>,
-    pub(crate) behind: Option<RecordPosition>,
+    pub(crate) after: OffsetDateTime,
+    pub(crate) before: OffsetDateTime,
+    /// Only what is older than this record.
+    pub(crate) behind: RecordPosition,
     pub(crate) limit: i64,
 }
 
 impl Store {
-    /// Appends a flush, records and link, in one transaction of the writer's own log bucket.
-    pub(crate) async fn records_append(
-        &self,
-        rows: &[AccessRow],
-        link: &LinkRow,
-    ) -> Result<(), StoreError> {
-        let (rows, link) = (rows.to_vec(), link.clone());
-        self.db
-            .run_tx(
-                "access_records_append",
-                Scope::System,
-                async move |tx: &Tx| {
-                    let bucket = common::bucket_of(link.chain_id);
-                    let sequences: Vec<i64> = rows.iter().map(|row| row.sequence).collect();
-                    let times: Vec<OffsetDateTime> =
-                        rows.iter().map(|row| row.occurred_at).collect();
-                    let tenants: Vec<Uuid> = rows.iter().map(|row| row.tenant_id).collect();
-                    let grants: Vec<Option<Uuid>> = rows.iter().map(|row| row.grant_id).collect();
-                    let texts =
-                        |of: fn(&AccessRow) -> &str| rows.iter().map(of).collect::<Vec<&str>>();
-                    let (resources, callers) =
-                        (texts(|row| &row.resource), texts(|row| &row.caller));
-                    let (users, actions) = (texts(|row| &row.user_id), texts(|row| &row.action));
-                    let (purposes, traces) =
-                        (texts(|row| &row.purpose), texts(|row| &row.trace_id));
-                    let params: &[&(dyn ToSql + Sync)] = &[
-                        &bucket,
-                        &link.chain_id,
-                        &sequences,
-                        &times,
-                        &tenants,
-                        &grants,
-                        &resources,
-                        &callers,
-                        &users,
-                        &actions,
-                        &purposes,
-                        &traces,
-                    ];
-                    tx.execute(RECORDS_APPEND, params).await?;
-                    let count = rows.len() as i32;
-                    let params: &[&(dyn ToSql + Sync)] = &[
-                        &bucket,
-                        &link.chain_id,
-                        &link.sequence,
-                        &count,
-                        &link.kek_id,
-                        &link.mac,
-                        &link.occurred_at,
-                    ];
-                    tx.execute(LINK_APPEND, params).await?;
-                    Ok(())
-                },
-            )
-            .await
+    /// Appends a flush, in one round trip.
+    pub(crate) async fn records_append(&self, flush: &Flush<'_>) -> Result<(), StoreError> {
+        let records = flush.records;
+        let tenants: Vec<Uuid> = records.iter().map(|record| record.tenant_id).collect();
+        let grants: Vec<Option<Uuid>> = records.iter().map(|record| record.grant_id).collect();
+        let macs: Vec<&[u8]> = flush.macs.iter().map(Mac::as_slice).collect();
+        let params: [&(dyn ToSql + Sync); 15] = [
+            &common::bucket_of(flush.chain_id),
+            &Day::of(flush.occurred_at).slot(),
+            &flush.chain_id,
+            &flush.behind,
+            &flush.occurred_at,
+            &tenants,
+            &grants,
+            &texts(records, |record| record.resource),
+            &texts(records, |record| record.caller),
+            &texts(records, |record| record.user_id),
+            &texts(records, |record| record.action),
+            &texts(records, |record| record.purpose),
+            &texts(records, |record| record.trace_id),
+            &macs,
+            &flush.begins_under,
+        ];
+        let (sql, params) = match flush.begins_under {
+            Some(_) => (CHAIN_BEGIN, &params[..]),
+            None => (RECORDS_APPEND, &params[..14]),
+        };
+        let appended = self.db.execute(Scope::System, sql, params).await?;
+        if appended == records.len() as u64 {
+            Ok(())
+        } else {
+            Err(StoreError::Impossible {
+                table: "access_records",
+                what: "how many of a flush are there",
+            })
+        }
     }
 
-    /// A page of a tenant's records, the newest first, each with its chain.
+    /// A tenant's newest records of those days, the newest first.
     pub(crate) async fn records_list(
         &self,
         filter: &RecordFilter,
-    ) -> Result<Vec<(Uuid, AccessRow)>, StoreError> {
-        let behind = filter.behind;
-        let params: &[&(dyn ToSql + Sync)] = &[
+        days: &[Day],
+    ) -> Result<Vec<AccessRow>, StoreError> {
+        let slots: Vec<i16> = days.iter().map(|day| day.slot()).collect();
+        let params: [&(dyn ToSql + Sync); 10] = [
+            &slots,
             &filter.tenant.id(),
-            &filter.grant_id,
             &filter.caller,
             &filter.after,
             &filter.before,
-            &behind.map(|position| position.occurred_at),
-            &behind.map(|position| position.chain_id),
-            &behind.map(|position| position.sequence),
+            &filter.behind.occurred_at,
+            &filter.behind.chain_id,
+            &filter.behind.sequence,
             &filter.limit,
+            &filter.grant_id,
         ];
-        let rows = self
-            .db
-            .query(Scope::Tenant(filter.tenant), RECORDS_LIST, params)
-            .await?;
-        rows.iter().map(from).collect()
+        let (sql, params) = match filter.grant_id {
+            Some(_) => (RECORDS_LIST_OF_GRANT, &params[..]),
+            None => (RECORDS_LIST, &params[..9]),
+        };
+        let rows = self.db.query(Scope::Tenant(filter.tenant), sql, params);
+        rows.await?.iter().map(from).collect()
     }
 }
 
-fn from(row: &Row) -> Result<(Uuid, AccessRow), StoreError> {
-    let record = AccessRow {
+fn texts<'a>(records: &[Record<'a>], of: fn(&Record<'a>) -> &'a str) -> Vec<&'a str> {
+    records.iter().map(of).collect()
+}
+
+fn from(row: &Row) -> Result<AccessRow, StoreError> {
+    Ok(AccessRow {
+        chain_id: get(row, "chain_id")?,
         sequence: get(row, "sequence")?,
         occurred_at: get(row, "occurred_at")?,
         tenant_id: get(row, "tenant_id")?,
@@ -171,6 +206,5 @@ fn from(row: &Row) -> Result<(Uuid, AccessRow), StoreError> {
         action: get(row, "action")?,
         purpose: get(row, "purpose")?,
         trace_id: get(row, "trace_id")?,
-    };
-    Ok((get(row, "chain_id")?, record))
+    })
 }

@@ -24,7 +24,7 @@ macro_rules! grant_columns {
     key_version, token_type, scopes, scope_raw, token_names, issued_at, expires_at, refresh_token_expires_at, raw_json,
     parameters, fence, lease_until, intent_kind, intent_instance, intent_version, intent_at, intent_sent_at,
     exchange_hash, consecutive_failures, last_failure, last_error, answer_lost, reauthorization_cause, refreshed_at,
-    next_refresh_at, retry_at, confirm_until, created_at, revoked_at"
+    next_refresh_at, retry_at, confirm_until, created_at, revoked_at, consent_ends_at, remind_at"
     };
 }
 pub(super) use grant_columns;
@@ -36,7 +36,7 @@ INSERT INTO {schema}.grants (",
     grant_columns!(),
     ", updated_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25,
-    $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43, $44, $45, now())
+    $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43, $44, $45, $46, $47, now())
 ON CONFLICT (bucket, tenant_id, grant_id) DO NOTHING"
 );
 
@@ -85,6 +85,8 @@ SET kind = $4,
     confirm_until = $43,
     created_at = $44,
     revoked_at = $45,
+    consent_ends_at = $46,
+    remind_at = $47,
     updated_at = now()
 WHERE bucket = $1
   AND tenant_id = $2
@@ -201,13 +203,15 @@ impl<'a> RowValues<'a> {
             &grant.confirm_until,
             &grant.created_at,
             &grant.revoked_at,
+            &grant.consent_ends_at,
+            &grant.remind_at,
         ]
     }
 }
 
 /// The row as it is in the database; `key` is the request's, not the row's.
 pub(super) fn grant_from(row: &Row, key: GrantKey) -> Result<Grant, StoreError> {
-    Ok(Grant {
+    let mut grant = Grant {
         key,
         kind: word(row, TABLE, "kind", Kind::from_word)?,
         strategy: word(row, TABLE, "strategy", Strategy::from_word)?,
@@ -252,8 +256,14 @@ pub(super) fn grant_from(row: &Row, key: GrantKey) -> Result<Grant, StoreError> 
         confirm_until: get(row, "confirm_until")?,
         created_at: get(row, "created_at")?,
         revoked_at: get(row, "revoked_at")?,
+        consent_ends_at: get(row, "consent_ends_at")?,
+        remind_at: get(row, "remind_at")?,
         read_at: get(row, "read_at")?,
-    })
+    };
+    if get(row, "is_shredded")? {
+        grant.shred();
+    }
+    Ok(grant)
 }
 
 /// Which grant a row is about, for work that spans tenants.
@@ -310,7 +320,7 @@ fn cause_word(cause: ReauthorizationCause) -> &'static str {
     }
 }
 
-fn cause_from(word: &str) -> Option<ReauthorizationCause> {
+pub(super) fn cause_from(word: &str) -> Option<ReauthorizationCause> {
     [
         ReauthorizationCause::Revoked,
         ReauthorizationCause::Expired,

@@ -3,8 +3,9 @@
 use common::identity::Actor;
 use common::pg::{self, Scope, Tx, audit, outbox};
 
+use super::data_keys::{is_shredded, refuse_shredded};
 use super::grant_row::{GRANT_INSERT, GRANT_SAVE, RowValues, grant_columns, grant_from};
-use super::{Store, StoreError, get};
+use super::{Store, StoreError};
 use crate::contract;
 use crate::grant::{EventKind, Grant, GrantKey};
 
@@ -12,7 +13,9 @@ const GRANT_GET: &str = concat!(
     "-- {schema}.grant_get
 SELECT ",
     grant_columns!(),
-    ", now() AS read_at
+    ", now() AS read_at, ",
+    is_shredded!("grants"),
+    " AS is_shredded
 FROM {schema}.grants
 WHERE bucket = $1
   AND tenant_id = $2
@@ -23,24 +26,14 @@ const GRANT_LOCK: &str = concat!(
     "-- {schema}.grant_lock
 SELECT ",
     grant_columns!(),
-    ", now() AS read_at
+    ", now() AS read_at, ",
+    is_shredded!("grants"),
+    " AS is_shredded
 FROM {schema}.grants
 WHERE bucket = $1
   AND tenant_id = $2
   AND grant_id = $3
 FOR UPDATE"
-);
-
-/// Spans tenants: whoever opens what it finds uses the request's tenant, never the row's.
-const GRANTS_READ: &str = concat!(
-    "-- {schema}.grants_read
-SELECT asked.place, ",
-    grant_columns!(),
-    ", now() AS read_at
-FROM unnest($1::smallint[], $2::uuid[], $3::uuid[]) WITH ORDINALITY AS asked (in_bucket, of_tenant, id, place)
-JOIN {schema}.grants ON bucket = asked.in_bucket
-  AND tenant_id = asked.of_tenant
-  AND grant_id = asked.id"
 );
 
 const GRANT_DELETE: &str = "-- {schema}.grant_delete
@@ -123,26 +116,6 @@ impl Store {
         row.map(|row| grant_from(&row, key)).transpose()
     }
 
-    /// Several tenants' grants in one statement, in the order asked.
-    pub(crate) async fn grants_read(
-        &self,
-        keys: &[GrantKey],
-    ) -> Result<Vec<Option<Grant>>, StoreError> {
-        let buckets: Vec<i16> = keys.iter().map(|key| key.tenant.bucket()).collect();
-        let tenants: Vec<_> = keys.iter().map(|key| key.tenant.id()).collect();
-        let ids: Vec<_> = keys.iter().map(|key| key.id).collect();
-        let mut found = vec![None; keys.len()];
-        for row in self
-            .db
-            .query(Scope::System, GRANTS_READ, &[&buckets, &tenants, &ids])
-            .await?
-        {
-            let place = get::<i64>(&row, "place")? as usize - 1;
-            found[place] = Some(grant_from(&row, keys[place])?);
-        }
-        Ok(found)
-    }
-
     /// Locks the grant's row, changes it, and writes it back together with what others are told. `None` where there is
     /// no such grant.
     pub(crate) async fn grant_change<T, F>(
@@ -182,6 +155,7 @@ impl Store {
     {
         self.db
             .run_tx(name, Scope::Tenant(key.tenant), async move |tx: &Tx| {
+                refuse_shredded(tx, key.tenant).await?;
                 let new = make();
                 let is_new = tx
                     .execute(GRANT_INSERT, &RowValues::of(&new).params())

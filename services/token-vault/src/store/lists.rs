@@ -4,6 +4,7 @@ use common::TenantKey;
 use common::pg::{Scope, ToSql};
 use uuid::Uuid;
 
+use super::data_keys::is_shredded;
 use super::grant_row::{grant_columns, grant_from, key_from};
 use super::{Store, StoreError};
 use crate::grant::{Grant, State};
@@ -12,7 +13,9 @@ const GRANTS_LIST: &str = concat!(
     "-- {schema}.grants_list
 SELECT ",
     grant_columns!(),
-    ", now() AS read_at
+    ", now() AS read_at, ",
+    is_shredded!("grants"),
+    " AS is_shredded
 FROM {schema}.grants
 WHERE bucket = $1
   AND tenant_id = $2
@@ -27,7 +30,9 @@ const GRANTS_LIST_ALL: &str = concat!(
     "-- {schema}.grants_list_all
 SELECT ",
     grant_columns!(),
-    ", now() AS read_at
+    ", now() AS read_at, ",
+    is_shredded!("grants"),
+    " AS is_shredded
 FROM {schema}.grants
 WHERE (bucket, tenant_id, grant_id) > ($1, $2, $3)
   AND state = ANY($4)

@@ -6,6 +6,7 @@ use common::identity::Actor;
 use common::pg::{Json, Row, Scope, ToSql, Tx, audit, outbox};
 use time::OffsetDateTime;
 
+use super::data_keys::{is_shredded, refuse_shredded};
 use super::{Store, StoreError, get, texts, word};
 use crate::contract;
 use crate::grant::ClientKey;
@@ -27,7 +28,9 @@ SELECT ",
 FROM {schema}.oauth_clients
 WHERE bucket = $1
   AND tenant_id = $2
-  AND oauth_client_id = $3"
+  AND oauth_client_id = $3
+  AND NOT ",
+    is_shredded!("oauth_clients")
 );
 
 const CLIENT_PUT: &str = concat!(
@@ -119,6 +122,7 @@ impl Store {
                 "TokenVaultService/PutOAuthClient",
                 Scope::Tenant(client.key.tenant),
                 async move |tx: &Tx| {
+                    refuse_shredded(tx, client.key.tenant).await?;
                     if put(tx, &client).await? != 1 {
                         return Ok(PutOutcome::Changed);
                     }

@@ -1,12 +1,13 @@
 //! Tokens that are to be revoked at their provider.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use common::TenantKey;
 use common::pg::{Json, Row, Scope, ToSql, Tx};
-use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::data_keys::is_shredded;
 use super::grants::{lock, write};
 use super::{Attribution, Change, Store, StoreError, get, tenant, texts};
 use crate::grant::{ClientKey, GrantKey};
@@ -18,25 +19,50 @@ INSERT INTO {schema}.revocations
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, now() + interval '30 seconds', now() + interval '1 day', now())
 ON CONFLICT (bucket, tenant_id, revocation_id) DO NOTHING";
 
-/// Takes due ones for a while, so that others leave them alone.
-const REVOCATIONS_CLAIM: &str = "-- {schema}.revocations_claim
-UPDATE {schema}.revocations
-SET next_attempt_at = now() + interval '1 minute',
-    attempts = attempts + 1
-WHERE (bucket, tenant_id, revocation_id) IN (
-    SELECT bucket, tenant_id, revocation_id
+const REVOCATION_BUCKETS: &str = concat!(
+    "-- {schema}.revocation_buckets
+SELECT DISTINCT bucket
+FROM (
+    SELECT bucket
     FROM {schema}.revocations
     WHERE next_attempt_at <= now()
+      AND NOT ",
+    is_shredded!("revocations"),
+    "
     ORDER BY next_attempt_at
     LIMIT $1
-    FOR UPDATE SKIP LOCKED
+) AS due"
+);
+
+/// Takes due ones for a while, so that others leave them alone.
+const REVOCATIONS_CLAIM: &str = concat!(
+    "-- {schema}.revocations_claim
+WITH due AS (
+    SELECT tenant_id, revocation_id
+    FROM {schema}.revocations
+    WHERE bucket = $1
+      AND next_attempt_at <= now()
+      AND NOT ",
+    is_shredded!("revocations"),
+    "
+    ORDER BY next_attempt_at
+    LIMIT $2
+    FOR UPDATE OF revocations SKIP LOCKED
 )
-RETURNING tenant_id, revocation_id, grant_id, oauth_client_tenant_id, oauth_client_id, parameters, tokens, attempts,
-    give_up_at, now() AS read_at";
+UPDATE {schema}.revocations AS r
+SET next_attempt_at = now() + interval '3 minutes',
+    attempts = attempts + 1
+FROM due
+WHERE r.bucket = $1
+  AND r.tenant_id = due.tenant_id
+  AND r.revocation_id = due.revocation_id
+RETURNING r.tenant_id, r.revocation_id, r.grant_id, r.oauth_client_tenant_id, r.oauth_client_id, r.parameters, r.tokens,
+    r.attempts, r.give_up_at <= now() AS is_last"
+);
 
 const REVOCATION_DELAY: &str = "-- {schema}.revocation_delay
 UPDATE {schema}.revocations
-SET next_attempt_at = $4
+SET next_attempt_at = now() + $4 * interval '1 second'
 WHERE bucket = $1
   AND tenant_id = $2
   AND revocation_id = $3";
@@ -66,8 +92,19 @@ pub(crate) struct Revocation {
     pub(crate) tokens: Vec<u8>,
     pub(crate) key_version: i32,
     pub(crate) attempts: i32,
-    pub(crate) give_up_at: OffsetDateTime,
-    pub(crate) read_at: OffsetDateTime,
+    /// If the provider does not answer this time either, the tokens are destroyed without its word.
+    pub(crate) is_last: bool,
+}
+
+/// What became of the wish to revoke a grant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RevokeOutcome {
+    Revoked,
+    /// It is being revoked already, or is to be kept.
+    Kept,
+    /// It has got other tokens.
+    Changed,
+    NotFound,
 }
 
 impl Store {
@@ -83,15 +120,16 @@ impl Store {
             .await
     }
 
-    /// From here on the grant hands out nothing: its tokens go on the list, in the same transaction. `None` where there is
-    /// no such grant, `Some(false)` where it has changed since `version`.
+    /// From here on the grant hands out nothing: its tokens go on the list, in the same transaction. With `if_unconfirmed`
+    /// only where nobody has confirmed it in time.
     pub(crate) async fn grant_revoke(
         &self,
         key: GrantKey,
         version: i64,
         revocation: Option<&Revocation>,
+        if_unconfirmed: bool,
         by: &Attribution,
-    ) -> Result<Option<bool>, StoreError> {
+    ) -> Result<RevokeOutcome, StoreError> {
         let (revocation, by) = (revocation.cloned(), by.clone());
         self.db
             .run_tx(
@@ -99,46 +137,59 @@ impl Store {
                 Scope::Tenant(key.tenant),
                 async move |tx: &Tx| {
                     let Some(mut grant) = lock(tx, key).await? else {
-                        return Ok(None);
+                        return Ok(RevokeOutcome::NotFound);
                     };
                     if grant.version != version {
-                        return Ok(Some(false));
+                        return Ok(RevokeOutcome::Changed);
+                    }
+                    if if_unconfirmed && grant.confirm_until.is_none_or(|end| end > grant.read_at) {
+                        return Ok(RevokeOutcome::Kept);
                     }
                     let Some(event) = grant.begin_revoking() else {
-                        return Ok(Some(true));
+                        return Ok(RevokeOutcome::Kept);
                     };
                     match &revocation {
                         Some(revocation) => add(tx, revocation).await?,
                         None => drop(grant.end_revoking()),
                     }
                     write(tx, &grant, &Change::told((), Some(event)).by(by.clone())).await?;
-                    Ok(Some(true))
+                    Ok(RevokeOutcome::Revoked)
                 },
             )
             .await
     }
 
-    /// Those that are due, each taken for a minute.
+    /// The buckets of those that are due first.
+    pub(crate) async fn revocation_buckets(&self, limit: i64) -> Result<Vec<i16>, StoreError> {
+        let rows = self
+            .db
+            .query(Scope::System, REVOCATION_BUCKETS, &[&limit])
+            .await?;
+        rows.iter().map(|row| get(row, "bucket")).collect()
+    }
+
+    /// A bucket's that are due, each taken for three minutes.
     pub(crate) async fn revocations_claim(
         &self,
+        bucket: i16,
         limit: i64,
     ) -> Result<Vec<Revocation>, StoreError> {
         let rows = self
             .db
-            .query(Scope::System, REVOCATIONS_CLAIM, &[&limit])
+            .query(Scope::System, REVOCATIONS_CLAIM, &[&bucket, &limit])
             .await?;
         rows.iter().map(from).collect()
     }
 
-    /// Tried again at that time.
+    /// Tried again after that time.
     pub(crate) async fn revocation_delay(
         &self,
         revocation: &Revocation,
-        until: OffsetDateTime,
+        pause: Duration,
     ) -> Result<(), StoreError> {
-        let tenant = revocation.tenant;
+        let (tenant, pause) = (revocation.tenant, pause.as_secs_f64());
         let params: &[&(dyn ToSql + Sync)] =
-            &[&tenant.bucket(), &tenant.id(), &revocation.id, &until];
+            &[&tenant.bucket(), &tenant.id(), &revocation.id, &pause];
         self.db
             .execute(Scope::Tenant(tenant), REVOCATION_DELAY, params)
             .await?;
@@ -221,7 +272,6 @@ fn from(row: &Row) -> Result<Revocation, StoreError> {
         tokens: get(row, "tokens")?,
         key_version: 0,
         attempts: get(row, "attempts")?,
-        give_up_at: get(row, "give_up_at")?,
-        read_at: get(row, "read_at")?,
+        is_last: get(row, "is_last")?,
     })
 }

@@ -1,11 +1,12 @@
-//! Refreshes what is due, whether or not anybody asks for it.
+//! Refreshes what is due, whether or not anybody asks for it, and what others have left lying.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use common::problem::Chain;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::pause;
 use crate::grant::GrantKey;
@@ -22,12 +23,14 @@ pub(crate) struct Sweeper {
     permits: Arc<Semaphore>,
 }
 
-/// From one bucket at a time, so that none keeps the others waiting.
-const BATCH: i64 = 64;
-/// Between two steps while there is more to do.
-const SOON: Duration = Duration::from_millis(100);
-/// At least until what could not be refreshed is due again.
-const LATER: Duration = Duration::from_secs(10);
+/// From one bucket at a time, so that none keeps the others waiting, and no more than can soon be worked on.
+const BATCH: usize = 16;
+/// Between two looks for refreshes that others have left, since a provider's replay window may be ten seconds.
+const TAKEOVER_EVERY: Duration = Duration::from_secs(1);
+/// More than that are looked at in the next step.
+const ORPHANS: i64 = 256;
+/// What may not be taken over yet is looked at again after this.
+const NOT_YET: Duration = Duration::from_secs(5);
 
 impl Sweeper {
     pub(crate) fn new(
@@ -51,58 +54,110 @@ impl Sweeper {
                 false
             });
             self.vault.keys.sweep();
-            let wait = if has_more {
-                self.interval.min(SOON)
-            } else {
-                self.interval
-            };
-            if !pause(&self.vault.shutdown, wait).await {
+            self.vault.pacing.sweep();
+            // While there is more, places that become free set the pace.
+            if self.vault.shutdown.is_requested()
+                || (!has_more && !pause(&self.vault.shutdown, self.interval).await)
+            {
                 return Ok(());
             }
         }
     }
 
-    /// Starts what is due; whether there may be more behind a full batch.
+    /// Starts what is due; whether there may be more.
     async fn step(&self) -> Result<bool, StoreError> {
         let mut has_more = false;
         for bucket in self.vault.store.due_buckets().await? {
-            let due = self.vault.store.due_list(bucket, BATCH).await?;
-            has_more |= due.len() as i64 == BATCH;
-            for (key, version) in due {
-                let permit = Arc::clone(&self.permits).acquire_owned().await;
-                let permit = permit.expect("the semaphore is never closed");
-                if self.vault.shutdown.is_requested() {
-                    return Ok(false);
-                }
-                let (this, run) = (self.clone(), self.refresher.start(key, version));
-                self.vault.tasks.spawn_work("due_refresh", async move {
-                    if let Err(error) = run.await {
-                        this.put_off(key, &error).await;
-                    }
-                    drop(permit);
-                });
+            let Some(first) = self.place().await else {
+                return Ok(false);
+            };
+            let mut places = vec![first];
+            while places.len() < BATCH
+                && let Ok(place) = Arc::clone(&self.permits).try_acquire_owned()
+            {
+                places.push(place);
+            }
+            let without_way = self.vault.pacing.clients_without_way();
+            let due = self
+                .vault
+                .store
+                .due_take(bucket, places.len() as i64, &without_way)
+                .await?;
+            has_more |= due.len() == places.len();
+            for ((key, version), place) in due.into_iter().zip(places) {
+                self.start(key, version, place);
             }
         }
         Ok(has_more)
     }
 
-    /// What fails without a word in its row would be due again at once.
-    async fn put_off(&self, key: GrantKey, error: &RefreshError) {
-        if matches!(
-            error,
-            RefreshError::Store(_) | RefreshError::Keys(_) | RefreshError::Spool(_)
-        ) {
-            tracing::warn!(
-                event = "due_refresh_failed",
-                tenant.id = %key.tenant,
-                grant.id = %key.id,
-                error = %Chain(error),
-                "a refresh that was due could not be made"
-            );
+    /// A place for one more refresh; `None` once the process is to end.
+    async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        tokio::select! {
+            place = Arc::clone(&self.permits).acquire_owned() => place.ok(),
+            () = self.vault.shutdown.requested() => None,
         }
-        // Where this fails too, the next step finds the grant again.
-        if let Err(error) = self.vault.postpone(key, LATER).await {
-            tracing::debug!(event = "refresh_not_postponed", error = %Chain(&error), "a due refresh could not be put off");
+    }
+
+    fn start(&self, key: GrantKey, version: i64, place: OwnedSemaphorePermit) {
+        let refresher = self.refresher.clone();
+        self.vault.tasks.spawn_work("due_refresh", async move {
+            if let Err(error) = refresher.refresh_due(key, version).await {
+                tell(key, &error);
+            }
+            drop(place);
+        });
+    }
+
+    /// Takes over what vaults that are gone have left open.
+    pub(crate) async fn run_takeover(self) -> Result<(), Infallible> {
+        let mut not_before = HashMap::new();
+        while pause(&self.vault.shutdown, TAKEOVER_EVERY).await {
+            if let Err(error) = self.take_over(&mut not_before).await {
+                tracing::warn!(event = "takeover_failed", error = %Chain(&error), "refreshes that others have left could not be looked for");
+            }
         }
+        Ok(())
+    }
+
+    /// Each refresh of somebody who is silent is tried; whether it may be taken over yet, its row says.
+    async fn take_over(
+        &self,
+        not_before: &mut HashMap<GrantKey, Duration>,
+    ) -> Result<(), StoreError> {
+        let vault = &self.vault;
+        let left = vault
+            .store
+            .orphans_list(vault.instance.id(), ORPHANS)
+            .await?;
+        let now = vault.deps.clock.boottime();
+        not_before.retain(|_, at| *at > now);
+        for (key, version) in left {
+            if not_before.contains_key(&key) {
+                continue;
+            }
+            let Ok(place) = Arc::clone(&self.permits).try_acquire_owned() else {
+                return Ok(());
+            };
+            not_before.insert(key, now + NOT_YET);
+            self.start(key, version, place);
+        }
+        Ok(())
+    }
+}
+
+/// What became of the grant stands in its row; only our own failures do not.
+fn tell(key: GrantKey, error: &RefreshError) {
+    if matches!(
+        error,
+        RefreshError::Store(_) | RefreshError::Keys(_) | RefreshError::Spool(_)
+    ) {
+        tracing::warn!(
+            event = "due_refresh_failed",
+            tenant.id = %key.tenant,
+            grant.id = %key.id,
+            error = %Chain(error),
+            "a refresh that was due could not be made"
+        );
     }
 }

@@ -177,20 +177,29 @@ async fn the_records_form_one_chain_that_nobody_may_change() {
         ),
         (1, 1, 50, 50)
     );
-    let row = admin.query_one("SELECT sum(records)::bigint, max(sequence), bool_and(length(mac) = 32) FROM vault.access_links", &[]);
+    let row = admin.query_one("SELECT count(DISTINCT mac), bool_and(length(mac) = 32), (SELECT count(*) FROM vault.access_chains) FROM vault.access_records", &[]);
     let row = row.await.unwrap();
     assert_eq!(
         (
             row.get::<_, i64>(0),
-            row.get::<_, i64>(1),
-            row.get::<_, bool>(2)
+            row.get::<_, bool>(1),
+            row.get::<_, i64>(2)
         ),
-        (50, 50, true)
+        (50, true, 1)
     );
+    let slot: i16 = admin
+        .query_one("SELECT DISTINCT slot FROM vault.access_records", &[])
+        .await
+        .unwrap()
+        .get(0);
     for statement in [
         "UPDATE vault.access_records SET purpose = ''",
         "DELETE FROM vault.access_records",
-        "DELETE FROM vault.access_links",
+        &format!("UPDATE vault.access_records_{slot:03} SET purpose = ''"),
+        &format!("DELETE FROM vault.access_records_{slot:03}"),
+        &format!("SELECT FROM vault.access_records_{slot:03}"),
+        "DELETE FROM vault.access_chains",
+        "DELETE FROM vault.access_retention",
     ] {
         let refused = admin
             .batch_execute(&format!(

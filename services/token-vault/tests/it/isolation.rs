@@ -252,9 +252,12 @@ async fn row_level_security_holds_where_a_statement_forgets_the_tenant() {
     }
     for table in [
         "key_checks",
+        "kek_checks",
+        "mac_keys",
         "instances",
-        "access_links",
-        "access_records_default",
+        "access_chains",
+        "access_retention",
+        "access_records_000",
     ] {
         admin
             .batch_execute("BEGIN; SET LOCAL ROLE hawser_vault_tenant")

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use common::config::Duration as Setting;
 use common::rpc::CallError;
 use common::{Code, Reason};
 use contracts::vault::v1::*;
 use provider_sim::config::RateHeaders;
 use provider_sim::{Fault, FaultRule};
 use testkit::MockClock;
-use token_vault::{Config, SCHEMA, TasksConfig};
+use token_vault::SCHEMA;
 
 use crate::world::{World, get_at, token_of};
 
@@ -63,7 +62,7 @@ async fn a_token_that_rotates_without_grace_is_followed_many_times() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_refused_grant_ends_and_says_why() {
+async fn req_basecamp_03_a_refused_grant_ends_and_says_why() {
     let logs = testkit::logs::capture();
     logs.expect("the provider refuses a grant for good");
     let (world, vault) = World::new().await;
@@ -163,7 +162,7 @@ async fn a_wrong_client_secret_is_the_clients_fault_and_no_grants() {
     for grant in grants {
         assert_eq!(world.get(&vault, grant).await.unwrap().version, 2);
     }
-    let kinds = event_kinds(&world, &vault).await;
+    let kinds = crate::events::until(&world, &vault, GrantEventKind::ClientAccepted).await;
     let of = |kind: GrantEventKind| kinds.iter().filter(|found| **found == kind).count();
     assert_eq!(
         (
@@ -174,31 +173,19 @@ async fn a_wrong_client_secret_is_the_clients_fault_and_no_grants() {
     );
 }
 
-/// Everything that watchers have been told so far.
-async fn event_kinds(world: &World, vault: &crate::world::Instance) -> Vec<GrantEventKind> {
-    let watched = world
-        .vault(vault)
-        .watch_grant_events(WatchGrantEventsRequest::default())
-        .await
-        .unwrap();
-    let mut stream = watched.into_inner();
-    let mut kinds = Vec::new();
-    while let Ok(Ok(Some(event))) =
-        tokio::time::timeout(Duration::from_secs(2), stream.message()).await
-    {
-        kinds.push(event.kind());
-        if event.kind() == GrantEventKind::ClientAccepted {
-            break;
-        }
-    }
-    kinds
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failing_provider_is_left_alone_for_as_long_as_it_says() {
     let logs = testkit::logs::capture();
     logs.expect("a refresh failed");
-    let (world, vault) = World::new().await;
+    logs.expect("a token endpoint does not answer");
+    let (world, _other) = World::new().await;
+    let clock = MockClock::at(world.deps.now());
+    let deps = common::Deps {
+        clock: std::sync::Arc::clone(&clock) as std::sync::Arc<dyn common::Clock>,
+        ..world.deps.clone()
+    };
+    let config = world.config("clocked", world.database.config(SCHEMA.name));
+    let vault = world.start_with(config, deps).await;
     let grant = world.connect(&vault).await;
     world.expire(grant).await;
 
@@ -228,6 +215,7 @@ async fn a_failing_provider_is_left_alone_for_as_long_as_it_says() {
         (GrantState::RefreshFailing, 1)
     );
 
+    clock.advance(Duration::from_secs(91));
     world.forget_waits().await;
     world.sim.control().inject(FaultRule::once(
         "token",
@@ -243,6 +231,7 @@ async fn a_failing_provider_is_left_alone_for_as_long_as_it_says() {
     );
     assert!(error.retry_after.expect("it says when") > Duration::from_secs(25));
 
+    clock.advance(Duration::from_secs(31));
     world.forget_waits().await;
     assert_eq!(world.get(&vault, grant).await.unwrap().version, 2);
     let described = world.describe(&vault, grant).await;
@@ -284,7 +273,7 @@ async fn an_answer_that_was_lost_is_told_apart_from_a_user_who_left() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_valid_token_is_served_while_the_provider_is_down() {
+async fn req_basecamp_03_a_valid_token_is_served_while_the_provider_is_down() {
     let logs = testkit::logs::capture();
     logs.expect("a refresh failed");
     let (world, vault) = World::new().await;
@@ -379,35 +368,6 @@ async fn a_refused_token_is_refreshed_once_per_version() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_sweeper_refreshes_what_is_due_and_nothing_else() {
-    let _logs = testkit::logs::capture();
-    let (world, _vault) = World::new().await;
-    let config = world.config("sweeper", world.database.config(SCHEMA.name));
-    let tasks = TasksConfig {
-        sweep_every: Setting::from_millis(50),
-        ..config.tasks.clone()
-    };
-    let vault = world
-        .start_with(Config { tasks, ..config }, world.deps.clone())
-        .await;
-    let (due, other) = (world.connect(&vault).await, world.connect(&vault).await);
-    let sql = "UPDATE vault.grants SET next_refresh_at = now() WHERE grant_id = $1";
-    world
-        .database
-        .admin()
-        .await
-        .execute(sql, &[&due])
-        .await
-        .unwrap();
-    testkit::eventually(Duration::from_secs(10), async || {
-        world.describe(&vault, due).await.version == 2
-    })
-    .await;
-    assert_eq!(world.describe(&vault, other).await.version, 1);
-    assert_eq!(world.refreshes(), 1);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_databases_clock_counts_and_not_the_vaults_own() {
     let _logs = testkit::logs::capture();
     let (world, _vault) = World::new().await;
@@ -438,4 +398,94 @@ async fn the_databases_clock_counts_and_not_the_vaults_own() {
         (expires_at - expected).abs() < 30,
         "{expires_at} is not {expected}"
     );
+}
+
+/// Says that the client is at `endpoint`, with a secret or without one.
+fn at(world: &World, endpoint: &str, secret: &str) -> PutOAuthClientRequest {
+    PutOAuthClientRequest {
+        oauth_client: Some(OAuthClient {
+            token_endpoint: endpoint.into(),
+            ..world.oauth_client(secret)
+        }),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_secret_goes_where_its_owner_did_not_send_it() {
+    let logs = testkit::logs::capture();
+    logs.expect("");
+    let (world, vault) = World::new().await;
+    let grant = world.connect(&vault).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let elsewhere = provider_sim::Simulator::start(provider_sim::SimConfig::default(), listener)
+        .await
+        .unwrap();
+    let bent = format!("{}/oauth/token", elsewhere.base_url());
+    let mut client = world.vault(&vault);
+
+    // Without the secret, the endpoint cannot be moved at all.
+    let error = CallError::from(
+        client
+            .put_o_auth_client(at(&world, &bent, ""))
+            .await
+            .expect_err("the secret is missing"),
+    );
+    assert_eq!(error.code, Code::InvalidArgument);
+
+    // In the database it can: then nothing opens.
+    let admin = world.database.admin().await;
+    admin
+        .execute(
+            "UPDATE vault.oauth_clients SET token_endpoint = $1",
+            &[&bent],
+        )
+        .await
+        .unwrap();
+    world.expire(grant).await;
+    let error = world.get(&vault, grant).await.expect_err("it is bent");
+    assert_eq!(error.reason, Some(Reason::IntegrationMisconfigured));
+
+    // With a secret, even as a public client, it can be moved: the old tokens do not follow.
+    for method in [ClientAuthMethod::SecretBasic, ClientAuthMethod::None] {
+        let mut moved = at(&world, &bent, "a secret of theirs");
+        let put = moved.oauth_client.as_mut().unwrap();
+        put.auth_method = method as i32;
+        if method == ClientAuthMethod::None {
+            put.client_secret = String::new();
+        }
+        client.put_o_auth_client(moved).await.unwrap();
+        world.forget_waits().await;
+        let error = world.get(&vault, grant).await.expect_err("it has moved");
+        assert_eq!(error.reason, Some(Reason::IntegrationMisconfigured));
+    }
+    assert_eq!(elsewhere.control().counters().calls_to("token"), 0);
+    assert_eq!(world.refreshes(), 0);
+
+    world.put_right_client(&vault).await;
+    world.forget_waits().await;
+    assert_eq!(world.get(&vault, grant).await.unwrap().version, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_provider_that_is_slower_than_our_patience_is_asked_again_later() {
+    let logs = testkit::logs::capture();
+    logs.expect("a refresh failed");
+    let (world, other) = World::new().await;
+    let control = world.sim.control();
+    let overlapping = control.configure("oidc", |provider| {
+        provider.rotation = provider_sim::config::Rotation::Overlapping;
+    });
+    overlapping.await.unwrap();
+    let mut config = world.config("hasty", world.database.config(SCHEMA.name));
+    config.refresh.provider_timeout = common::config::Duration::from_millis(300);
+    let vault = world.start_with(config, world.deps.clone()).await;
+    let grant = world.connect(&other).await;
+    let slow = Fault::Delay { millis: 1500 };
+    control.inject(FaultRule::once("token", slow).after_work());
+    let error = world.refresh(&vault, grant).await.expect_err("it is slow");
+    assert_eq!(error.reason, Some(Reason::ProviderUnavailable));
+    let described = world.describe(&vault, grant).await;
+    assert_eq!(described.state(), GrantState::RefreshFailing);
+    world.forget_waits().await;
+    assert_eq!(world.refresh(&other, grant).await.unwrap(), 2);
 }

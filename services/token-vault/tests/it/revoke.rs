@@ -181,3 +181,54 @@ async fn a_grant_that_nobody_confirms_is_revoked() {
         GrantState::Active
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_provider_that_says_when_is_told_then() {
+    let _logs = testkit::logs::capture();
+    let (world, vault) = World::new().await;
+    let grant = world.connect(&vault).await;
+    world.sim.control().inject(FaultRule::once(
+        "revoke",
+        Fault::Status {
+            status: 503,
+            retry_after_seconds: Some(7200),
+        },
+    ));
+    assert!(!revoke(&world, &vault, grant).await.unwrap());
+    let sql = "SELECT extract(epoch FROM next_attempt_at - now())::float8 FROM vault.revocations WHERE grant_id = $1";
+    let admin = world.database.admin().await;
+    let wait: f64 = admin.query_one(sql, &[&grant]).await.unwrap().get(0);
+    assert!((7100.0..7300.0).contains(&wait), "{wait}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_client_does_not_leave_tokens_alive() {
+    let logs = testkit::logs::capture();
+    logs.expect("a provider does not take a revocation");
+    let (world, vault) = World::new().await;
+    let grant = world.connect(&vault).await;
+    world.put_client(&vault, "not the secret").await.unwrap();
+    assert!(!revoke(&world, &vault, grant).await.unwrap());
+    assert_eq!(
+        world.describe(&vault, grant).await.state(),
+        GrantState::Revoking
+    );
+    world.put_right_client(&vault).await;
+    let admin = world.database.admin().await;
+    admin
+        .batch_execute("UPDATE vault.revocations SET next_attempt_at = now()")
+        .await
+        .unwrap();
+    testkit::eventually(Duration::from_secs(30), async || {
+        world.describe(&vault, grant).await.state() == GrantState::Revoked
+    })
+    .await;
+    assert!(
+        world
+            .sim
+            .control()
+            .grants()
+            .iter()
+            .all(|grant| grant.revoked.is_some())
+    );
+}

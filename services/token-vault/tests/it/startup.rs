@@ -52,7 +52,7 @@ async fn another_key_encryption_key_is_found_at_start() {
         .err()
         .expect("the key is another");
     assert!(
-        error.contains("no key-encryption key with the id"),
+        error.contains("none of the configured key-encryption keys is this database's"),
         "{error}"
     );
 }

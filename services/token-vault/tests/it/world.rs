@@ -197,6 +197,18 @@ impl World {
         VaultAdminServiceClient::new(self.channel(instance.address, OPERATOR))
     }
 
+    pub(crate) fn vault_as(&self, instance: &Instance, uri: &str) -> Vault {
+        TokenVaultServiceClient::new(self.channel(instance.address, uri))
+    }
+
+    pub(crate) fn admin_as(
+        &self,
+        instance: &Instance,
+        uri: &str,
+    ) -> VaultAdminServiceClient<Channel> {
+        VaultAdminServiceClient::new(self.channel(instance.address, uri))
+    }
+
     pub(crate) fn service_keys(
         &self,
         instance: &Instance,
@@ -347,6 +359,17 @@ impl World {
         grant: Uuid,
     ) -> Result<Credential, CallError> {
         get_at(&mut self.vault(instance), self.get_request(grant)).await
+    }
+
+    /// Asks for new tokens, once: this call is not repeated where the answer says that it may be.
+    pub(crate) async fn refresh(&self, instance: &Instance, grant: Uuid) -> Result<i64, CallError> {
+        let request = RefreshGrantRequest {
+            tenant_id: self.tenant.to_string(),
+            grant_id: grant.to_string(),
+            refused_version: self.describe(instance, grant).await.version,
+        };
+        let refreshed = self.vault(instance).refresh_grant(request).await?;
+        Ok(refreshed.into_inner().grant.unwrap().version)
     }
 
     pub(crate) async fn describe(&self, instance: &Instance, grant: Uuid) -> Grant {
