@@ -457,6 +457,21 @@ async fn more_calls_than_fit_are_shed() {
 }
 
 #[tokio::test]
+async fn hundreds_of_calls_share_a_connection() {
+    let world = World::new().await;
+    let client = OperationsServiceClient::new(world.channel(CONSOLE));
+    let calls = (0..500).map(|_| {
+        let mut client = client.clone();
+        common::identity::scope(patient_for(Duration::from_secs(20)), async move {
+            client.list_audit_events(about("")).await
+        })
+    });
+    for answer in futures::future::join_all(calls).await {
+        answer.expect("each is answered");
+    }
+}
+
+#[tokio::test]
 async fn a_server_with_another_identity_is_not_spoken_to() {
     let world = World::new().await;
     let channel = world.channel_to("oauth-broker", CONSOLE);
