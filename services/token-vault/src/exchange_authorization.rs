@@ -209,7 +209,7 @@ impl Vault {
         let renewed_at = self.deps.clock.boottime();
         let sent_at = self
             .store
-            .intent_send(grant.key, grant.fence, self.lease())
+            .intent_send(grant, self.lease())
             .await
             .map_err(|error| unsent(error.into()))?;
         let sent_at = sent_at.ok_or_else(|| unsent(Error::ProviderUnavailable { wait: POLL }))?;

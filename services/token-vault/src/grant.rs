@@ -149,7 +149,7 @@ pub(crate) struct Intent {
     /// The version that it began from.
     pub(crate) version: i64,
     pub(crate) at: OffsetDateTime,
-    /// `None`: no byte has left, so the provider cannot have acted on it.
+    /// When the token that it is about was first sent. `None`: no byte has left, so the provider cannot have acted on it.
     pub(crate) sent_at: Option<OffsetDateTime>,
 }
 

@@ -119,6 +119,9 @@ impl Grant {
     /// Raises the fence and opens an intent.
     pub(crate) fn take(&mut self, claimant: Claimant, kind: IntentKind) {
         let lease_until = self.read_at + claimant.lease;
+        let sent_at = self
+            .unanswered_since()
+            .filter(|_| kind == IntentKind::Refresh);
         self.fence += 1;
         self.lease_until = Some(lease_until);
         self.intent = Some(Intent {
@@ -126,12 +129,21 @@ impl Grant {
             instance: claimant.instance,
             version: self.version,
             at: self.read_at,
-            sent_at: None,
+            sent_at,
         });
         if kind == IntentKind::Refresh {
             // If nothing comes of it, the sweeper looks after it.
             self.next_refresh_at = Some(lease_until);
         }
+    }
+
+    /// Since when nobody knows whether the provider has acted on the present token: each takeover inherits it, since the
+    /// provider's replay window counts from the first time that a token was used.
+    fn unanswered_since(&self) -> Option<OffsetDateTime> {
+        let open = self
+            .intent
+            .filter(|intent| intent.kind == IntentKind::Refresh && intent.version == self.version);
+        open.and_then(|intent| intent.sent_at)
     }
 
     /// The intent stays open, and is nobody's: whoever comes next takes it over.

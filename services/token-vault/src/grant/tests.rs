@@ -153,6 +153,38 @@ fn what_was_never_sent_is_taken_over_soon() {
 }
 
 #[test]
+fn a_replay_window_counts_from_the_first_time_whoever_comes_next() {
+    let replayable = rules(true, ReplayWindow::For(Duration::from_secs(10)));
+    let mut grant = sent();
+    for after in [4, 8] {
+        grant.read_at = NOW + Duration::from_secs(after);
+        let silence = Silence {
+            instance: grant.intent.expect("it is open").instance,
+            since: Some(Duration::from_secs(4)),
+            audible: MINUTE * 60,
+        };
+        assert_eq!(
+            grant.claim(claimant(), 1, &replayable, Some(silence)),
+            Claim::Taken
+        );
+    }
+    // Neither of the two has sent anything, and the provider may have acted all the same.
+    let intent = grant.intent.expect("it is open");
+    assert_eq!((intent.sent_at, grant.answer_lost), (Some(NOW), true));
+    assert!(!may_take(
+        &grant,
+        Duration::from_secs(12),
+        Duration::ZERO,
+        &replayable
+    ));
+    grant.close_lost_intent();
+    assert!(
+        !grant.is_under_way() && grant.intent.is_some(),
+        "it stays at the head of the queue"
+    );
+}
+
+#[test]
 fn what_may_have_been_sent_waits_for_its_sender_where_sending_again_does_harm() {
     let grant = sent();
     let silent =

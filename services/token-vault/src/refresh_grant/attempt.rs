@@ -264,11 +264,7 @@ impl Vault {
         if renewed_at >= in_hand.lease_ends {
             return Ok(Brought::LeaseLost);
         }
-        let Some(sent_at) = self
-            .store
-            .intent_send(in_hand.grant.key, in_hand.grant.fence, self.lease())
-            .await?
-        else {
+        let Some(sent_at) = self.store.intent_send(&in_hand.grant, self.lease()).await? else {
             return Ok(Brought::LeaseLost);
         };
         in_hand.lease_ends = renewed_at + self.lease();

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::grant_row::key_from;
 use super::{Store, StoreError, get};
-use crate::grant::{GrantKey, Silence};
+use crate::grant::{Grant, GrantKey, Silence};
 
 /// The heartbeat of the intent's instance, and the time since which it could have been written at all.
 const INSTANCE_HEARD: &str = "-- {schema}.instance_hear
@@ -29,7 +29,18 @@ WHERE bucket = $1
   AND grant_id = $3
   AND fence = $4
   AND lease_until > now()
-RETURNING intent_sent_at";
+RETURNING now() AS sent_at";
+
+/// As the other one, where the same token was sent before and nobody knows what came of it: it counts from then.
+const INTENT_REPEAT: &str = "-- {schema}.intent_repeat
+UPDATE {schema}.grants
+SET lease_until = now() + $5 * interval '1 second'
+WHERE bucket = $1
+  AND tenant_id = $2
+  AND grant_id = $3
+  AND fence = $4
+  AND lease_until > now()
+RETURNING now() AS sent_at";
 
 const DUE_BUCKETS: &str = "-- {schema}.due_buckets
 SELECT DISTINCT bucket
@@ -121,23 +132,28 @@ impl Store {
     /// Notes that the request is on its way; `None` where the lease is somebody else's now.
     pub(crate) async fn intent_send(
         &self,
-        key: GrantKey,
-        fence: i64,
+        grant: &Grant,
         lease: Duration,
     ) -> Result<Option<OffsetDateTime>, StoreError> {
-        let lease = lease.as_secs_f64();
+        let (key, lease) = (grant.key, lease.as_secs_f64());
         let params: &[&(dyn pg::ToSql + Sync)] = &[
             &key.tenant.bucket(),
             &key.tenant.id(),
             &key.id,
-            &fence,
+            &grant.fence,
             &lease,
         ];
+        let is_repeated = grant.intent.is_some_and(|intent| intent.sent_at.is_some());
+        let statement = if is_repeated {
+            INTENT_REPEAT
+        } else {
+            INTENT_SEND
+        };
         let row = self
             .db
-            .query_opt(Scope::Tenant(key.tenant), INTENT_SEND, params)
+            .query_opt(Scope::Tenant(key.tenant), statement, params)
             .await?;
-        row.map(|row| get(&row, "intent_sent_at")).transpose()
+        row.map(|row| get(&row, "sent_at")).transpose()
     }
 
     /// The buckets in which a refresh is due.

@@ -104,7 +104,7 @@ impl Storm {
         let (world, maker) = World::new().await;
         rotate(&world, window).await;
         // Without a window some are lost on the way.
-        let spare = if window == 0 { kills as usize / 2 } else { 0 };
+        let spare = if window == 0 { kills as usize } else { 0 };
         let grants = import(&world, &maker, GRANTS + spare).await;
         drop(maker);
         lifetime(&world, LIFETIME_SECONDS).await;
