@@ -17,6 +17,7 @@ use crate::grant::{Grant, GrantKey, Readable, State, Validity};
 use crate::keys::Place;
 use crate::refresh_grant::{RefreshError, Refresher};
 use crate::secrets::{self, Credential, NamedToken};
+use crate::store::StoreError;
 use crate::vault::Vault;
 use together::{Served, Waiting};
 
@@ -111,8 +112,12 @@ impl Handout {
 
 impl Teller {
     /// What may be handed out once it is recorded, where there is nothing to wait for.
-    fn open_at_once(&self, request: &Request, read: Option<Readable>) -> Result<Served, Error> {
-        let grant = read.ok_or(Error::GrantNotFound)?;
+    fn open_at_once(
+        &self,
+        request: &Request,
+        read: Result<Option<Readable>, StoreError>,
+    ) -> Result<Served, Error> {
+        let grant = read?.ok_or(Error::GrantNotFound)?;
         if self.judge(request, &grant)? == Validity::Short {
             return Ok(Served::Read(grant));
         }
@@ -148,7 +153,8 @@ impl Teller {
                 },
             }
             let mut read = self.vault.store.grants_read(&[request.grant]).await?;
-            grant = read.pop().flatten().ok_or(Error::GrantNotFound)?;
+            let read = read.pop().ok_or(Error::GrantNotFound)?;
+            grant = read?.ok_or(Error::GrantNotFound)?;
         }
     }
 

@@ -22,7 +22,7 @@ impl Handout {
             }
         };
         let opened = requests.iter().zip(grants).map(async |(request, grant)| {
-            let grant = grant.ok_or(Error::GrantNotFound)?;
+            let grant = grant?.ok_or(Error::GrantNotFound)?;
             request.in_time(self.teller.open(request, grant)).await
         });
         let mut opened = join_all(opened).await;
