@@ -179,7 +179,10 @@ async fn a_body_is_never_read_further_than_the_scheme_allows() {
 
 #[tokio::test]
 async fn repeats_that_race_to_two_processes_are_one_event() {
-    let _logs = testkit::logs::capture();
+    let logs = testkit::logs::capture();
+    // On a busy machine the database may not take a connection in time, and the provider sends it again.
+    logs.expect("webhooks could not be written");
+    logs.expect("a webhook is not known to be durable");
     let (world, ingest) = World::new().await;
     let other = world.start().await;
     let source = world.create(&ingest, world.source()).await.unwrap();
@@ -199,14 +202,19 @@ async fn repeats_that_race_to_two_processes_are_one_event() {
         let webhook = Webhook::push(&format!("d-{number}"), 7);
         [0, 1, 0, 1].map(|which: usize| {
             let (world, webhook, url) = (&world, webhook.clone(), &urls[which]);
-            async move { world.send(url, &webhook).await }
+            async move {
+                testkit::eventually(PATIENCE, async || match world.send(url, &webhook).await {
+                    503 => false,
+                    status => {
+                        assert_eq!(status, 200, "a repeat is acknowledged too");
+                        true
+                    }
+                })
+                .await;
+            }
         })
     });
-    let answers = futures::future::join_all(sends).await;
-    assert!(
-        answers.iter().all(|status| *status == 200),
-        "a repeat is acknowledged too: {answers:?}"
-    );
+    futures::future::join_all(sends).await;
     assert_eq!(world.stored().await, 30);
     assert_eq!(
         world
