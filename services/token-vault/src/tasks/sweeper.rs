@@ -112,12 +112,15 @@ impl Sweeper {
     /// Takes over what vaults that are gone have left open.
     pub(crate) async fn run_takeover(self) -> Result<(), Infallible> {
         let mut not_before = HashMap::new();
-        while pause(&self.vault.shutdown, TAKEOVER_EVERY).await {
+        // First of all what this vault's own last run has left: its provider's window may be about to close.
+        loop {
             if let Err(error) = self.take_over(&mut not_before).await {
                 tracing::warn!(event = "takeover_failed", error = %Chain(&error), "refreshes that others have left could not be looked for");
             }
+            if !pause(&self.vault.shutdown, TAKEOVER_EVERY).await {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
     /// Each refresh of somebody who is silent is tried; whether it may be taken over yet, its row says.
