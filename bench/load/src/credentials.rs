@@ -1,5 +1,7 @@
 //! The credentials that are put in, and what has to come out for each.
 
+use std::time::Duration;
+
 use anyhow::{Result, bail, ensure};
 use common::{Deps, TenantKey};
 use contracts::vault::v1::token_vault_service_client::TokenVaultServiceClient;
@@ -32,6 +34,8 @@ const EXPIRES_AT: i64 = 4_102_444_800;
 const TOKEN_TYPE: &str = "Bearer";
 const SCOPES: [&str; 2] = ["records.read", "records.write"];
 const PUTTERS: usize = 64;
+/// A call that takes longer has been forgotten.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The token that belongs to this grant and no other.
 fn token(grant_id: &str) -> String {
@@ -88,9 +92,11 @@ impl Grant {
     pub(crate) async fn get(&self, vault: &mut TokenVaultServiceClient<Channel>) -> Result<()> {
         let request = self.request();
         let grant_id = request.grant_id.clone();
-        let answer = match vault.get_credential(request).await {
-            Ok(answer) => answer.into_inner(),
-            Err(status) => bail!("{grant_id} cannot be read: {status}"),
+        let answered = tokio::time::timeout(PATIENCE, vault.get_credential(request)).await;
+        let answer = match answered {
+            Ok(Ok(answer)) => answer.into_inner(),
+            Ok(Err(status)) => bail!("{grant_id} cannot be read: {status}"),
+            Err(_) => bail!("{grant_id} is not answered"),
         };
         ensure!(
             answer == expected_answer(&grant_id),

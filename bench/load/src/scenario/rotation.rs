@@ -179,9 +179,9 @@ impl Readers<'_> {
             let _ = done.send(true);
             outcome
         };
-        let (spans, worked) = futures::join!(reading, work);
-        worked?;
-        Ok(spans?.summary())
+        // A wrong answer ends it all.
+        let (spans, ()) = futures::try_join!(reading, work)?;
+        Ok(spans.summary())
     }
 }
 
